@@ -1,0 +1,337 @@
+//! Every setting, with its type. The defaults and their explanations stand in `default.toml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::id::QueueName;
+use crate::retry::Backoff;
+
+/// A duration as people write it: "500ms", "30s", "7d".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| format!("\"{text}\" is not a duration such as \"30s\""))?;
+        let unit_ms: u64 = match unit.trim() {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(format!("\"{text}\" needs a unit: ms, s, m, h or d")),
+        };
+        let ms = number.checked_mul(unit_ms).ok_or_else(|| format!("\"{text}\" is too long"))?;
+        Ok(Self(Duration::from_millis(ms)))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        for (unit_ms, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
+            if ms >= unit_ms && ms % unit_ms == 0 {
+                return write!(f, "{}{unit}", ms / unit_ms);
+            }
+        }
+        write!(f, "{ms}ms")
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// All settings. Unknown names are refused, so that a typo is not a silent default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub role: Role,
+    pub files_dir: PathBuf,
+    pub http: Http,
+    pub store: Store,
+    pub redis: Redis,
+    pub queues: Queues,
+    pub runner: Runner,
+    pub reconcile: Reconcile,
+    pub delivery: Delivery,
+    pub telegram: Telegram,
+    pub webhook: Webhook,
+    pub videos: Videos,
+    pub retention: Retention,
+    pub log: Log,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    All,
+    Http,
+    Runner,
+}
+
+impl Role {
+    pub fn serves_http(self) -> bool {
+        self != Self::Runner
+    }
+
+    pub fn runs_jobs(self) -> bool {
+        self != Self::Http
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub bind: String,
+    pub admin_key: SecretString,
+    pub public_url: String,
+    pub body_limit: usize,
+    pub json_depth: usize,
+    pub max_wait: Span,
+    pub shutdown_grace: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    pub url: SecretString,
+    pub max_connections: u32,
+    pub slow: Span,
+    pub batch: usize,
+    pub batch_wait: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    pub url: SecretString,
+    pub prefix: String,
+    pub namespace: String,
+    pub command_timeout: Span,
+    pub eviction: Eviction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Eviction {
+    Refuse,
+    Warn,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Queues {
+    pub open: bool,
+    #[serde(flatten)]
+    pub declared: BTreeMap<QueueName, Queue>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    pub processor: Option<Processor>,
+    #[serde(default = "one")]
+    pub concurrency: usize,
+    #[serde(default = "one_attempt")]
+    pub attempts: u32,
+    #[serde(default = "no_backoff")]
+    pub backoff: Backoff,
+    pub dedupe: Option<Dedupe>,
+    #[serde(default = "keep")]
+    pub keep_completed: u64,
+    #[serde(default = "keep")]
+    pub keep_failed: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn one_attempt() -> u32 {
+    1
+}
+
+fn no_backoff() -> Backoff {
+    Backoff::NONE
+}
+
+fn keep() -> u64 {
+    1000
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Processor {
+    /// Rust code in this binary, by name: "video", "noop", "echo".
+    Builtin { name: String },
+    /// A program: the job on stdin, the result on stdout.
+    Command {
+        program: String,
+        #[serde(default)]
+        args: Vec<String>,
+        #[serde(default = "a_minute")]
+        time_limit: Span,
+    },
+    /// An address to which the job is POSTed.
+    Http {
+        url: String,
+        #[serde(default = "a_minute")]
+        time_limit: Span,
+    },
+}
+
+fn a_minute() -> Span {
+    Span(Duration::from_secs(60))
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dedupe {
+    pub fields: Vec<String>,
+    #[serde(default)]
+    pub defaults: BTreeMap<String, serde_json::Value>,
+    pub max_age: Option<Span>,
+    #[serde(default = "zero")]
+    pub negative_ttl: Span,
+    #[serde(default)]
+    pub cancel_when_abandoned: bool,
+}
+
+fn zero() -> Span {
+    Span(Duration::ZERO)
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runner {
+    pub lease: Span,
+    pub renew: Span,
+    pub stalled_interval: Span,
+    pub max_stalled: u32,
+    pub drain_delay: Span,
+    pub shutdown_grace: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reconcile {
+    pub interval: Span,
+    pub untouched: Span,
+    pub page: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    pub concurrency: usize,
+    pub attempts: u32,
+    pub backoff: Backoff,
+    pub time_limit: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telegram {
+    pub bot_token: SecretString,
+    pub base_url: String,
+    pub messages_per_second: u32,
+    pub chat_interval: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub secret: SecretString,
+    pub allow_private: bool,
+    pub schedule: Vec<Span>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Videos {
+    pub ffmpeg: String,
+    pub font: String,
+    pub width: u32,
+    pub height: u32,
+    pub seconds: u32,
+    pub time_limit: Span,
+    pub max_file_bytes: u64,
+    pub genders: Vec<String>,
+    pub caption: String,
+    pub failure_message: String,
+    #[serde(default)]
+    pub templates: BTreeMap<String, Template>,
+}
+
+/// A template of the user's own: a command that writes the video.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    pub program: String,
+    #[serde(default)]
+    pub args: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    pub idempotency_keys: Span,
+    pub requests: Span,
+    pub mailbox: Span,
+    pub files: Span,
+    pub every: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_written_as_they_are_read() {
+        for text in ["500ms", "30s", "5m", "2h", "7d"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        for bad in ["", "5", "s", "-1s", "1.5s", "99999999999999999d"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+}

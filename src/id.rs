@@ -1,0 +1,137 @@
+//! Identifiers: parsed once at the door, trusted afterwards.
+//!
+//! Every id that a row needs is made before its transaction begins, so that repeating the transaction after an unknown
+//! COMMIT finds the first one's row instead of writing a second.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A name that BullMQ can use as a queue name.
+///
+/// Not empty, at most 100 characters, no `:` (BullMQ's separator), no blanks or control characters (Redis refuses them
+/// in a client's name), and braces only as one pair, which is then the queue's hash tag.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct QueueName(String);
+
+/// Why a text is no queue name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum QueueNameError {
+    #[error("a queue name must not be empty")]
+    Empty,
+    #[error("a queue name has at most 100 characters")]
+    Long,
+    #[error("a queue name must not contain ':'")]
+    Colon,
+    #[error("a queue name must not contain blanks or control characters")]
+    Blank,
+    #[error("braces in a queue name must be one pair around at least one character")]
+    Braces,
+}
+
+impl QueueName {
+    /// # Errors
+    /// What is wrong with `text`.
+    pub fn parse(text: &str) -> Result<Self, QueueNameError> {
+        if text.is_empty() {
+            return Err(QueueNameError::Empty);
+        }
+        if text.chars().count() > 100 {
+            return Err(QueueNameError::Long);
+        }
+        if text.contains(':') {
+            return Err(QueueNameError::Colon);
+        }
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(QueueNameError::Blank);
+        }
+        hash_tag(text).map_err(|()| QueueNameError::Braces)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The queue in which the runs of an intake queue are worked off. It keeps the intake queue's hash tag.
+    pub fn work(&self) -> Self {
+        Self(format!("{}-work", self.0))
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for QueueName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What stands in the one pair of braces of `text`, if it has one.
+///
+/// # Errors
+/// Braces that are not exactly one pair around something: Redis would hash such a key by another rule than people expect.
+pub fn hash_tag(text: &str) -> Result<Option<&str>, ()> {
+    let (opens, closes) = (text.matches('{').count(), text.matches('}').count());
+    match (opens, closes, text.find('{'), text.find('}')) {
+        (0, 0, _, _) => Ok(None),
+        (1, 1, Some(open), Some(close)) if open + 1 < close => Ok(Some(&text[open + 1..close])),
+        _ => Err(()),
+    }
+}
+
+/// A new id that sorts by time of making.
+pub fn new_id() -> String {
+    Uuid::now_v7().simple().to_string()
+}
+
+/// An id that is the same whenever it is made from the same parts.
+///
+/// Work that may be repeated by another process (a Node job taken again after a crash) finds its own earlier row by it.
+pub fn derived_id(parts: &[&str]) -> String {
+    let name = serde_json::to_string(parts).expect("a list of texts is JSON");
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
+}
+
+/// An owner's mark on a lease: never reused, so that a late worker cannot pass for the present one.
+pub fn new_token() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_names_are_those_that_bullmq_and_redis_accept() {
+        for good in ["video", "{mail}", "a{b}c", "Видео", "a-b_c.d"] {
+            assert!(QueueName::parse(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("", QueueNameError::Empty),
+            ("a:b", QueueNameError::Colon),
+            ("a b", QueueNameError::Blank),
+            ("a\nb", QueueNameError::Blank),
+            ("{a}{b}", QueueNameError::Braces),
+            ("}a{", QueueNameError::Braces),
+            ("{}", QueueNameError::Braces),
+            ("{a", QueueNameError::Braces),
+        ] {
+            assert_eq!(QueueName::parse(bad), Err(why), "{bad}");
+        }
+        assert_eq!(QueueName::parse(&"x".repeat(101)), Err(QueueNameError::Long));
+    }
+
+    #[test]
+    fn a_derived_id_keeps_its_parts_apart() {
+        assert_eq!(derived_id(&["a", "b"]), derived_id(&["a", "b"]));
+        assert_ne!(derived_id(&["a|b", "c"]), derived_id(&["a", "b|c"]));
+    }
+}

@@ -1,0 +1,70 @@
+//! What does the work of a job: Rust code in this binary, a program, or an HTTP endpoint.
+//!
+//! A processor knows nothing of Redis or SQL. It gets the job, says how it ended, and may be dropped at any time: then
+//! it must leave nothing running (a program is killed with its children).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The job, as a processor sees it.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The id of the job in its queue, for logs and for the processor's own idempotency.
+    pub id: String,
+    pub queue: String,
+    pub name: String,
+    /// The job's data: JSON text as the producer wrote it, no number rounded.
+    pub data: Box<RawValue>,
+    /// 1 on the first attempt.
+    pub attempt: u32,
+    /// A folder of this attempt's own. It exists, is empty, and is removed when the attempt has ended.
+    pub scratch: PathBuf,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// Worth another attempt, if the job has one left.
+    Retry { reason: String },
+    /// Never worth another attempt.
+    Final { reason: String },
+    /// Not now: to be tried again after `delay`, without counting as an attempt.
+    Later { delay: Duration, reason: String },
+}
+
+impl Failure {
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry { reason: reason.into() }
+    }
+
+    pub fn fatal(reason: impl Into<String>) -> Self {
+        Self::Final { reason: reason.into() }
+    }
+
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Retry { reason } | Self::Final { reason } | Self::Later { reason, .. } => reason,
+        }
+    }
+}
+
+/// Takes the progress that a processor reports: any JSON value, by BullMQ's custom a number of percent.
+pub type Progress = Arc<dyn Fn(Value) + Send + Sync>;
+
+/// Does the work of one kind of job.
+#[async_trait]
+pub trait Processor: Send + Sync {
+    /// Runs one attempt to its end. The value becomes the job's return value.
+    ///
+    /// # Errors
+    /// How the attempt failed, and whether another is worth it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the attempt: nothing that it started goes on.
+    async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure>;
+}
