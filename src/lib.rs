@@ -6,6 +6,8 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod fault;
+pub mod flight;
 pub mod id;
 pub mod processor;
 pub mod retry;
+pub mod store;

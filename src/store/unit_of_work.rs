@@ -1,0 +1,154 @@
+//! Unit of work: one short transaction, repeated as a whole when the database says so.
+//!
+//! The work gets a [`Tx`] and nothing else: it has no way to reach Redis, HTTP, files or a clock that sleeps. What must
+//! happen outside is written as a row (a due run, a queued delivery) and done by others after the commit.
+
+use std::any::Any;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use metrics::{counter, histogram};
+use rand::RngExt;
+use sqlx::{Postgres, Sqlite, Transaction};
+use tracing::warn;
+
+use super::{Error, Pools, Query, Row, Store};
+use crate::clock::Clock;
+
+const ATTEMPTS: u32 = 5;
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+
+/// An open transaction.
+pub struct Tx {
+    inner: Inner,
+    clock: Clock,
+}
+
+enum Inner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    /// # Errors
+    /// [`Error`]; the transaction is then lost, and the work should end with it.
+    pub async fn fetch_all(&mut self, query: Query) -> Result<Vec<Row>, Error> {
+        let name = query.name();
+        let result = match &mut self.inner {
+            Inner::Sqlite(tx) => query.fetch_sqlite(tx, &self.clock).await,
+            Inner::Postgres(tx) => query.fetch_postgres(tx).await,
+        };
+        if let Err(Error::Statement(source)) = &result {
+            warn!(statement = name, error = %source, "statement {name} was refused");
+        }
+        result
+    }
+
+    /// # Errors
+    /// As [`Tx::fetch_all`].
+    pub async fn fetch_optional(&mut self, query: Query) -> Result<Option<Row>, Error> {
+        Ok(self.fetch_all(query).await?.into_iter().next())
+    }
+
+    /// Runs a statement for its effect.
+    ///
+    /// # Errors
+    /// As [`Tx::fetch_all`].
+    pub async fn execute(&mut self, query: Query) -> Result<(), Error> {
+        self.fetch_all(query).await.map(|_| ())
+    }
+
+    async fn commit(self) -> Result<(), Error> {
+        match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await?,
+            Inner::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Runs `work` in one transaction and commits it; an error rolls it back.
+    ///
+    /// Repeated as a whole, up to five times, on a serialization failure, a deadlock, a busy database, a lost connection and
+    /// an unknown COMMIT: so `work` must be repeatable, which it is if its ids were made before.
+    ///
+    /// `name` labels logs and metrics.
+    ///
+    /// # Errors
+    /// What `work` failed with, or [`Error`] from the transaction itself.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the work: it runs in a task of its own to its end, so that no connection goes back
+    /// to the pool inside an open transaction.
+    pub async fn unit_of_work<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + Any,
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
+    {
+        let store = self.clone();
+        let task = tokio::spawn(async move { store.repeat(name, work).await });
+        match task.await {
+            Ok(result) => result,
+            Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+            Err(_) => Err(Error::Unreachable(sqlx::Error::PoolClosed).into()),
+        }
+    }
+
+    async fn repeat<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
+    where
+        E: From<Error> + Send + Any,
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
+    {
+        let mut attempt = 1;
+        loop {
+            // A database that cannot be reached now is told to the caller at once: nothing was begun.
+            let tx = self.begin().await?;
+            let started = Instant::now();
+            let result = finish(tx, &work).await;
+            let took = started.elapsed();
+            histogram!("onetake_store_unit_of_work_seconds", "name" => name).record(took.as_secs_f64());
+            if took > self.inner.slow {
+                counter!("onetake_store_slow_total", "name" => name).increment(1);
+                warn!(unit_of_work = name, took_ms = took.as_millis() as u64, "unit of work {name} was slow");
+            }
+            let error = match result {
+                Ok(value) => {
+                    counter!("onetake_store_commits_total", "name" => name).increment(1);
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            counter!("onetake_store_rollbacks_total", "name" => name).increment(1);
+            let kind = match (&error as &dyn Any).downcast_ref::<Error>() {
+                Some(of_store) if of_store.is_repeatable() && attempt < ATTEMPTS => of_store.kind(),
+                _ => return Err(error),
+            };
+            counter!("onetake_store_retries_total", "name" => name, "kind" => kind).increment(1);
+            warn!(unit_of_work = name, attempt, kind, "repeating unit of work {name}");
+            let longest = FIRST_DELAY * 2u32.pow(attempt - 1);
+            let kept = 0.5 + rand::rng().random::<f64>() / 2.0;
+            tokio::time::sleep(longest.mul_f64(kept)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn begin(&self) -> Result<Tx, Error> {
+        let inner = match &self.inner.pools {
+            Pools::Sqlite { writer, .. } => Inner::Sqlite(writer.begin_with("begin immediate").await?),
+            Pools::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+        };
+        Ok(Tx { inner, clock: self.inner.clock.clone() })
+    }
+}
+
+async fn finish<T, E, F>(mut tx: Tx, work: &F) -> Result<T, E>
+where
+    E: From<Error>,
+    F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
+{
+    let value = work(&mut tx).await?;
+    tx.commit().await?;
+    Ok(value)
+}
