@@ -2,12 +2,19 @@
 //!
 //! Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.
 
+pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod dedupe;
 pub mod delivery;
 pub mod fault;
 pub mod flight;
 pub mod id;
+pub mod intake;
 pub mod processor;
+pub mod publish;
+pub mod queue;
+pub mod redis;
 pub mod retry;
 pub mod store;
+pub mod text;

@@ -106,7 +106,8 @@ pub struct Accepted {
     pub requests: Vec<String>,
     /// How the generation ended, if it has.
     pub outcome: Option<Outcome>,
-    pub made_at_ms: Option<Millis>,
+    /// The last good result, fresh or not: JSON, generation, made at.
+    pub result: Option<(String, i64, Millis)>,
     pub next_at_ms: Millis,
     pub priority: i64,
     pub now_ms: Millis,
@@ -176,7 +177,9 @@ async fn accept(tx: &mut Tx, asks: &[Ask], fresh_ids: &[String]) -> Result<Vec<A
             .ok_or_else(|| Error::Setup("a flight vanished while it was locked".into()))?;
         let earlier = ask.subscriptions.iter().find_map(|s| known.get(&s.id));
         let decision = match earlier {
-            Some((generation, outcome)) if ask.is_repeatable => again(ask, &locked.flight, *generation, outcome.clone()),
+            Some((generation, outcome)) if ask.is_repeatable => {
+                again(ask, &locked.flight, *generation, outcome.clone())
+            }
             _ => decide(ask, locked, index, &mut restarted),
         };
         decisions.push((index, decision));
@@ -243,7 +246,10 @@ async fn replays(tx: &mut Tx, asks: &[Ask]) -> Result<Vec<Option<Answer>>, Error
             body: row.get("body")?,
             location: row.get("location")?,
         };
-        before.insert((row.get::<String>("principal")?, row.get::<String>("key")?), (row.get::<String>("fingerprint")?, answer));
+        before.insert(
+            (row.get::<String>("principal")?, row.get::<String>("key")?),
+            (row.get::<String>("fingerprint")?, answer),
+        );
     }
     for (answer, ask) in answers.iter_mut().zip(asks) {
         let Some(idempotency) = &ask.idempotency else { continue };
@@ -496,7 +502,7 @@ fn accepted(flight: &Flight, status: Status) -> Accepted {
         run_state: flight.state,
         requests: Vec::new(),
         outcome: None,
-        made_at_ms: flight.made_at_ms,
+        result: flight.standing(),
         next_at_ms: flight.next_at_ms,
         priority: flight.priority,
         now_ms: flight.now_ms,

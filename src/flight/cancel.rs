@@ -9,7 +9,11 @@ use crate::store::{Error, Tx, query, rows};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Left {
     /// `cancelled`: it was the last one, and the run was ended with it.
-    Left { flight: String, generation: i64, cancelled: bool },
+    Left {
+        flight: String,
+        generation: i64,
+        cancelled: bool,
+    },
     /// Its delivery has ended, or it had left before.
     Final,
     Unknown,
@@ -19,7 +23,10 @@ pub enum Left {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Released {
     /// The open run that was cancelled, if there was one.
-    Released { flight: String, cancelled: Option<i64> },
+    Released {
+        flight: String,
+        cancelled: Option<i64>,
+    },
     Unknown,
 }
 
@@ -71,7 +78,8 @@ async fn leave(tx: &mut Tx, request: &str) -> Result<Left, Error> {
     if row.get::<String>("state")? != "open" || delivery.as_deref().is_some_and(|state| state != "queued") {
         return Ok(Left::Final);
     }
-    tx.execute(query("-- flight.leave.mark\nupdate subscriptions set state = 'left' where id = $1").bind(request)).await?;
+    tx.execute(query("-- flight.leave.mark\nupdate subscriptions set state = 'left' where id = $1").bind(request))
+        .await?;
     if delivery.is_some() {
         tx.execute(
             query(

@@ -56,11 +56,24 @@ pub enum LeaseAnswer {
 /// How a sending ended.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    Delivered { receipt: String },
+    Delivered {
+        receipt: String,
+    },
     /// To be sent again then; `counts` says whether this was an attempt. `slot` is a place in the pace that was reserved.
-    Again { at_ms: Millis, reason: String, counts: bool, ambiguous: bool, slot: bool },
-    Suppressed { reason: String },
-    Dead { reason: String, ambiguous: bool },
+    Again {
+        at_ms: Millis,
+        reason: String,
+        counts: bool,
+        ambiguous: bool,
+        slot: bool,
+    },
+    Suppressed {
+        reason: String,
+    },
+    Dead {
+        reason: String,
+        ambiguous: bool,
+    },
 }
 
 /// A holder's report.
@@ -116,14 +129,12 @@ impl<'a> MarkRow<'a> {
                 },
                 ..row
             },
-            Verdict::Suppressed { reason } => Self { state: "suppressed", error: Some(reason), event: "suppressed", ..row },
-            Verdict::Dead { reason, ambiguous } => Self {
-                state: "dead",
-                ambiguous: i64::from(*ambiguous),
-                error: Some(reason),
-                event: "dead",
-                ..row
-            },
+            Verdict::Suppressed { reason } => {
+                Self { state: "suppressed", error: Some(reason), event: "suppressed", ..row }
+            }
+            Verdict::Dead { reason, ambiguous } => {
+                Self { state: "dead", ambiguous: i64::from(*ambiguous), error: Some(reason), event: "dead", ..row }
+            }
         }
     }
 }

@@ -120,7 +120,9 @@ impl Flights {
     pub async fn flight(&self, scope: &str, key: &str) -> Result<Option<FlightView>, Error> {
         let row = self
             .store
-            .fetch_optional(query(flight_select!("flight.show", "where f.scope = $1 and f.key = $2")).bind(scope).bind(key))
+            .fetch_optional(
+                query(flight_select!("flight.show", "where f.scope = $1 and f.key = $2")).bind(scope).bind(key),
+            )
             .await?;
         row.map(|row| read_flight(&row)).transpose()
     }
@@ -171,7 +173,8 @@ impl Flights {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn delivery(&self, id: &str) -> Result<Option<(DeliveryView, Vec<DeliveryEvent>)>, Error> {
-        let row = self.store.fetch_optional(query(delivery_select!("delivery.show", "where d.id = $1")).bind(id)).await?;
+        let row =
+            self.store.fetch_optional(query(delivery_select!("delivery.show", "where d.id = $1")).bind(id)).await?;
         let Some(row) = row else { return Ok(None) };
         let history = self
             .store
@@ -185,7 +188,9 @@ impl Flights {
             .await?;
         let history = history
             .iter()
-            .map(|row| Ok(DeliveryEvent { at_ms: row.get("at_ms")?, event: row.get("event")?, detail: row.get("detail")? }))
+            .map(|row| {
+                Ok(DeliveryEvent { at_ms: row.get("at_ms")?, event: row.get("event")?, detail: row.get("detail")? })
+            })
             .collect::<Result<_, Error>>()?;
         Ok(Some((read_delivery(&row)?, history)))
     }

@@ -59,7 +59,8 @@ impl Channel {
     }
 
     fn parse(text: &str) -> Result<Self, Error> {
-        serde_json::from_value(text.into()).map_err(|_| Error::Setup(format!("unknown channel \"{text}\" in the database")))
+        serde_json::from_value(text.into())
+            .map_err(|_| Error::Setup(format!("unknown channel \"{text}\" in the database")))
     }
 }
 
@@ -93,7 +94,8 @@ impl RunState {
     }
 
     fn parse(text: &str) -> Result<Self, Error> {
-        serde_json::from_value(text.into()).map_err(|_| Error::Setup(format!("unknown state \"{text}\" in the database")))
+        serde_json::from_value(text.into())
+            .map_err(|_| Error::Setup(format!("unknown state \"{text}\" in the database")))
     }
 }
 
@@ -210,6 +212,11 @@ impl Flight {
             (Some(_), Some(made_at_ms)) => max_age_ms.is_none_or(|max| self.now_ms - made_at_ms <= max),
             _ => false,
         }
+    }
+
+    fn standing(&self) -> Option<(String, i64, Millis)> {
+        let generation = self.result_generation?;
+        Some((self.result.clone()?, generation, self.made_at_ms?))
     }
 
     fn is_lease_over(&self) -> bool {

@@ -23,6 +23,8 @@ pub struct DueRun {
     pub next_at_ms: Millis,
     pub now_ms: Millis,
     pub state: RunState,
+    /// The last good result, which stands while this run is under way: JSON, generation, made at.
+    pub result: Option<(String, i64, Millis)>,
 }
 
 /// A delivery that should have a job in Redis.
@@ -40,9 +42,9 @@ pub struct Swept {
     pub key: String,
     pub generation: i64,
     pub state: RunState,
-    pub result: Option<String>,
-    pub result_generation: Option<i64>,
-    pub made_at_ms: Option<Millis>,
+    pub queue: String,
+    /// JSON, generation, made at.
+    pub result: Option<(String, i64, Millis)>,
     pub touched_at_ms: Millis,
 }
 
@@ -72,7 +74,7 @@ impl Flights {
                                   where f.state in ('pending', 'running') and f.touched_at_ms <= {now} - $1
                                   order by f.touched_at_ms limit $2 {for update skip locked})
                                 returning id, scope, key, queue, generation, attempt, name, data, priority, next_at_ms, state,
-                                  {now} as now_ms",
+                                  result, result_generation, made_at_ms, {now} as now_ms",
                             )
                             .bind(millis(untouched))
                             .bind(i64::from(page)),
@@ -94,7 +96,8 @@ impl Flights {
             .fetch_all(
                 query(
                     "-- flight.due
-                    select id, scope, key, queue, generation, attempt, name, data, priority, next_at_ms, state, {now} as now_ms
+                    select id, scope, key, queue, generation, attempt, name, data, priority, next_at_ms, state,
+                      result, result_generation, made_at_ms, {now} as now_ms
                     from flights
                     where queue = $1 and ((state = 'pending' and next_at_ms <= {now})
                       or (state = 'running' and lease_until_ms <= {now}))
@@ -159,7 +162,13 @@ impl Flights {
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn deliveries_of(&self, flight: &str, generation: i64, after: &str, page: u32) -> Result<Vec<DueDelivery>, Error> {
+    pub async fn deliveries_of(
+        &self,
+        flight: &str,
+        generation: i64,
+        after: &str,
+        page: u32,
+    ) -> Result<Vec<DueDelivery>, Error> {
         let found = self
             .store
             .fetch_all(
@@ -222,7 +231,7 @@ impl Flights {
             .fetch_all(
                 query(
                     "-- flight.dirty
-                    select id, scope, key, generation, state, result, result_generation, made_at_ms, touched_at_ms
+                    select id, scope, key, queue, generation, state, result, result_generation, made_at_ms, touched_at_ms
                     from flights where dirty and touched_at_ms <= {now} - $1 order by touched_at_ms limit $2",
                 )
                 .bind(millis(untouched))
@@ -243,7 +252,7 @@ impl Flights {
             .fetch_all(
                 query(
                     "-- flight.by_keys
-                    select id, scope, key, generation, state, result, result_generation, made_at_ms, touched_at_ms
+                    select id, scope, key, queue, generation, state, result, result_generation, made_at_ms, touched_at_ms
                     from flights where (scope, key) in (select r.scope, r.key from {rows $1: scope text, key text} r)",
                 )
                 .bind(rows(&list)),
@@ -370,7 +379,8 @@ impl Flights {
                         .bind(role.as_str()),
                     )
                     .await?;
-                    tx.execute(query("-- server.forget\ndelete from servers where seen_at_ms < {now} - 86400000")).await?;
+                    tx.execute(query("-- server.forget\ndelete from servers where seen_at_ms < {now} - 86400000"))
+                        .await?;
                     let row = tx
                         .fetch_optional(
                             query(
@@ -477,7 +487,13 @@ fn read_run(row: &Row) -> Result<DueRun, Error> {
         next_at_ms: row.get("next_at_ms")?,
         now_ms: row.get("now_ms")?,
         state: RunState::parse(&row.get::<String>("state")?)?,
+        result: standing(row)?,
     })
+}
+
+fn standing(row: &Row) -> Result<Option<(String, i64, Millis)>, Error> {
+    let (result, generation): (Option<String>, Option<i64>) = (row.get("result")?, row.get("result_generation")?);
+    Ok(result.zip(generation).zip(row.get::<Option<i64>>("made_at_ms")?).map(|((r, g), at)| (r, g, at)))
 }
 
 fn read_delivery(row: &Row) -> Result<DueDelivery, Error> {
@@ -491,9 +507,8 @@ fn read_swept(row: &Row) -> Result<Swept, Error> {
         key: row.get("key")?,
         generation: row.get("generation")?,
         state: RunState::parse(&row.get::<String>("state")?)?,
-        result: row.get("result")?,
-        result_generation: row.get("result_generation")?,
-        made_at_ms: row.get("made_at_ms")?,
+        queue: row.get("queue")?,
+        result: standing(row)?,
         touched_at_ms: row.get("touched_at_ms")?,
     })
 }

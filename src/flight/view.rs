@@ -105,7 +105,13 @@ impl Flights {
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn requests(&self, subscriber: &str, scope: &str, before: &str, limit: u32) -> Result<Vec<RequestRow>, Error> {
+    pub async fn requests(
+        &self,
+        subscriber: &str,
+        scope: &str,
+        before: &str,
+        limit: u32,
+    ) -> Result<Vec<RequestRow>, Error> {
         let found = self
             .store
             .fetch_all(

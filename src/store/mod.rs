@@ -43,7 +43,11 @@ struct Inner {
 
 enum Pools {
     /// One connection writes, so that no writer ever finds the database busy; the others read beside it (WAL).
-    Sqlite { writer: SqlitePool, readers: SqlitePool, _lock: std::fs::File },
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+        _lock: std::fs::File,
+    },
     Postgres(PgPool),
 }
 
@@ -175,7 +179,8 @@ async fn open_sqlite(path: &str, settings: &config::Store) -> Result<Pools, Erro
     }
     let path = PathBuf::from(path);
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|e| Error::Setup(format!("cannot create {}: {e}", folder.display())))?;
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::Setup(format!("cannot create {}: {e}", folder.display())))?;
     }
     let lock = lock_file(&path)?;
     let options = SqliteConnectOptions::new()

@@ -204,11 +204,7 @@ fn expand_rows(dialect: Dialect, rows: &str) -> String {
     match dialect {
         Dialect::Postgres => {
             let typed: Vec<_> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
-            format!(
-                "(select * from jsonb_to_recordset({}::jsonb) as listed({}))",
-                parameter.trim(),
-                typed.join(", ")
-            )
+            format!("(select * from jsonb_to_recordset({}::jsonb) as listed({}))", parameter.trim(), typed.join(", "))
         }
         Dialect::Sqlite => {
             let taken: Vec<_> = columns.iter().map(|(name, _)| format!("value ->> '{name}' as {name}")).collect();

@@ -1,0 +1,112 @@
+//! How dedupe keys are made from data, and spelt in Redis.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::id::hash_tag;
+use crate::text;
+
+/// The longest key that stands in a Redis key's name as it is, in bytes.
+const READABLE: usize = 200;
+
+/// What a dedupe key is made of.
+#[derive(Clone, Debug, Default)]
+pub struct KeyParts {
+    parts: Vec<Value>,
+}
+
+impl KeyParts {
+    /// A key given in one piece.
+    pub fn single(key: &str) -> Self {
+        Self { parts: vec![Value::String(text::normalise(key))] }
+    }
+
+    /// The named fields of `data`, normalised; a missing or null field takes its default, and is part of the key.
+    ///
+    /// # Errors
+    /// The field that is missing without a default, or is neither text, number nor boolean.
+    pub fn from_fields<'f>(
+        data: &Value,
+        fields: impl IntoIterator<Item = &'f str>,
+        defaults: &BTreeMap<String, Value>,
+    ) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        for field in fields {
+            let given = data.get(field).filter(|value| !value.is_null()).or_else(|| defaults.get(field));
+            parts.push(match given {
+                Some(Value::String(value)) => Value::String(text::normalise(value)),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.clone(),
+                Some(_) | None => return Err(field.to_owned()),
+            });
+        }
+        Ok(Self { parts })
+    }
+
+    /// A JSON array, so that ("a|b", "c") is not ("a", "b|c").
+    pub fn to_key(&self) -> String {
+        Value::Array(self.parts.clone()).to_string()
+    }
+}
+
+/// The name of one of Onetake's own keys about a dedupe key.
+pub(super) fn key(namespace: &str, prefix: &str, kind: &str, scope: &str, key: &str) -> String {
+    let tag = [prefix, scope].into_iter().find_map(|name| hash_tag(name).ok().flatten());
+    let name = if key.len() <= READABLE { key.to_owned() } else { format!("sha256:{}", hex(&Sha256::digest(key))) };
+    match tag {
+        Some(tag) => format!("{namespace}:{{{tag}}}:{kind}:{}:{name}", scope.replace(['{', '}'], "")),
+        None => format!("{namespace}:{kind}:{scope}:{name}"),
+    }
+}
+
+/// A text in which a SCAN pattern means nothing special.
+pub(super) fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn from(data: Value) -> Result<String, String> {
+        let defaults = BTreeMap::from([("gender".to_owned(), json!("neutral"))]);
+        KeyParts::from_fields(&data, ["name", "gender"], &defaults).map(|parts| parts.to_key())
+    }
+
+    #[test]
+    fn fields_are_normalised_and_a_missing_one_takes_its_default() {
+        assert_eq!(from(json!({"name": "  Anna \t Maria "})).unwrap(), r#"["anna maria","neutral"]"#);
+        assert_eq!(from(json!({"name": "ANNA MARIA", "gender": null})).unwrap(), r#"["anna maria","neutral"]"#);
+        assert_eq!(from(json!({"gender": "girl"})), Err("name".to_owned()));
+        assert_eq!(from(json!({"name": ["x"]})), Err("name".to_owned()));
+    }
+
+    #[test]
+    fn parts_cannot_run_into_each_other() {
+        let two = |a: &str, b: &str| {
+            KeyParts::from_fields(&json!({"a": a, "b": b}), ["a", "b"], &BTreeMap::new()).unwrap().to_key()
+        };
+        assert_ne!(two("a|b", "c"), two("a", "b|c"));
+        assert_ne!(two("a\",\"b", "c"), two("a", "b\",\"c"));
+    }
+
+    #[test]
+    fn a_key_shares_the_hash_tag_and_a_long_one_is_a_digest() {
+        assert_eq!(key("onetake", "bull", "dedupe", "video", "[\"anna\"]"), "onetake:dedupe:video:[\"anna\"]");
+        assert_eq!(key("onetake", "{bull}", "dedupe", "video", "[]"), "onetake:{bull}:dedupe:video:[]");
+        assert_eq!(key("onetake", "bull", "dedupe", "{v}x", "[]"), "onetake:{v}:dedupe:vx:[]");
+        assert!(key("o", "b", "dedupe", "v", &"x".repeat(201)).starts_with("o:dedupe:v:sha256:"));
+    }
+}

@@ -1,0 +1,103 @@
+//! Intake: where wishes come in, over HTTP or as Node jobs, and are told what they get.
+//!
+//! The walk of a request: [`submit`](Intake::submit) looks into Redis (claim), has SQL decide (accept), and lets the
+//! publisher tell Redis. Nothing is acknowledged before SQL has committed.
+
+mod follower;
+mod submit;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::catalog::Catalog;
+use crate::dedupe::{Dedupe, Wakes, What};
+use crate::flight::Flights;
+use crate::publish::Publisher;
+use crate::store;
+
+pub use follower::{Follower, FollowerAnswer, PARKED_FIELD, parked_mark};
+pub use submit::{Deliver, Submit, Submitted, SubscriberSpec};
+pub use watch::{RequestState, RequestView};
+
+/// What intake can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQL is away: nothing was accepted.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The wish makes no sense; which field, and why.
+    #[error("{field}: {reason}")]
+    Invalid { field: String, reason: String },
+    #[error("the queue \"{0}\" is not declared")]
+    UnknownQueue(String),
+}
+
+impl Error {
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+}
+
+/// Takes wishes in. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    flights: Flights,
+    dedupe: Dedupe,
+    publisher: Publisher,
+    catalog: Catalog,
+    wakes: Wakes,
+    /// Ready answers of the last second, for askers who only poll.
+    hot: Cache<(String, String), Arc<submit::Hot>>,
+    /// Whether a bot token is configured, so that a chat can be reached.
+    has_telegram: bool,
+}
+
+impl Intake {
+    pub fn new(
+        flights: Flights,
+        dedupe: Dedupe,
+        publisher: Publisher,
+        catalog: Catalog,
+        wakes: Wakes,
+        has_telegram: bool,
+    ) -> Self {
+        let hot = Cache::builder()
+            .max_capacity(10_000)
+            .time_to_live(Duration::from_secs(1))
+            .support_invalidation_closures()
+            .build();
+        Self { flights, dedupe, publisher, catalog, wakes, hot, has_telegram }
+    }
+
+    pub fn flights(&self) -> &Flights {
+        &self.flights
+    }
+
+    pub fn dedupe(&self) -> &Dedupe {
+        &self.dedupe
+    }
+
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+
+    /// A flight changed, here or elsewhere: what this process remembers of it is old.
+    pub fn forget_hot(&self, flight: &str, what: What) {
+        if what != What::Progress {
+            let flight = flight.to_owned();
+            // Few entries live here for a second; looking through them is cheaper than a second index.
+            let _ = self.hot.invalidate_entries_if(move |_, hot| hot.flight == flight);
+        }
+    }
+}

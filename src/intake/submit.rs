@@ -1,0 +1,280 @@
+//! A wish over HTTP: claim, accept, publish.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{Error, Intake};
+use crate::clock::{Millis, millis};
+use crate::config;
+use crate::dedupe::{Look, Mark, What};
+use crate::fault;
+use crate::flight::{
+    Accepted, Answer, Ask, Channel, DueDelivery, DueRun, Idempotency, NewSubscription, RunSpec, RunState, Status,
+    StoredAnswer,
+};
+use crate::id::{self, QueueName};
+use crate::publish::Publish;
+use crate::retry::Backoff;
+
+/// How a subscriber wants to be given the result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Deliver {
+    Poll,
+    Webhook { url: String },
+    Telegram { chat: String },
+    Mailbox { chat: Option<String> },
+}
+
+/// Who asks, and how they want to be answered.
+#[derive(Clone, Debug)]
+pub struct SubscriberSpec {
+    pub id: String,
+    pub deliver: Deliver,
+}
+
+impl SubscriberSpec {
+    pub(super) fn channel(&self) -> Channel {
+        match self.deliver {
+            Deliver::Poll => Channel::Poll,
+            Deliver::Webhook { .. } => Channel::Webhook,
+            Deliver::Telegram { .. } => Channel::Telegram,
+            Deliver::Mailbox { .. } => Channel::Mailbox,
+        }
+    }
+
+    fn target(&self) -> Value {
+        match &self.deliver {
+            Deliver::Poll => json!({}),
+            Deliver::Webhook { url } => json!({"url": url}),
+            Deliver::Telegram { chat } => json!({"chat": chat}),
+            Deliver::Mailbox { chat } => json!({"chat": chat}),
+        }
+    }
+
+    pub(super) fn subscription(&self, id: String) -> NewSubscription {
+        NewSubscription { id, subscriber: self.id.clone(), channel: self.channel(), target: self.target().to_string() }
+    }
+}
+
+/// A wish for one result.
+#[derive(Clone)]
+pub struct Submit {
+    /// The declared queue.
+    pub scope: QueueName,
+    /// The dedupe key, as a JSON array of its parts.
+    pub key: String,
+    pub name: String,
+    /// JSON text.
+    pub data: String,
+    pub delay_ms: i64,
+    pub priority: u32,
+    pub attempts: Option<u32>,
+    pub backoff: Option<Backoff>,
+    pub max_age_ms: Option<i64>,
+    pub refresh: bool,
+    pub subscriber: SubscriberSpec,
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What the asker is told.
+#[derive(Clone, Debug)]
+pub enum Submitted {
+    /// Decided by SQL.
+    Accepted(Box<Accepted>),
+    /// A fresh result, from Redis or this process's memory: nobody is to be told later, so nothing was written.
+    Ready {
+        key: String,
+        generation: i64,
+        result: Bytes,
+        made_at_ms: Millis,
+    },
+    /// Answered before under the same `Idempotency-Key`.
+    Replayed(StoredAnswer),
+    KeyReused,
+}
+
+/// A ready answer in this process's memory.
+#[derive(Debug)]
+pub(super) struct Hot {
+    pub flight: String,
+    pub generation: i64,
+    pub result: Bytes,
+    pub made_at_ms: Millis,
+}
+
+impl Intake {
+    /// Takes a wish in. What it returns may be told to the asker.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when SQL is away (nothing was accepted), [`Error::UnknownQueue`], [`Error::Invalid`].
+    pub async fn submit(&self, submit: Submit) -> Result<Submitted, Error> {
+        let scope = submit.scope.as_str();
+        let entry = self.catalog.get(scope).ok_or_else(|| Error::UnknownQueue(scope.to_owned()))?;
+        let dedupe = entry.settings.dedupe.as_ref();
+        let max_age_ms = smaller(dedupe.and_then(|d| d.max_age).map(|age| millis(age.0)), submit.max_age_ms);
+        // Only an answer that nobody must be able to look up again may come from Redis alone.
+        let may_skip_sql =
+            submit.subscriber.deliver == Deliver::Poll && !submit.refresh && submit.idempotency.is_none();
+        let now_ms = self.flights.store().clock().now_ms();
+        if may_skip_sql && let Some(hot) = self.hot.get(&(scope.to_owned(), submit.key.clone())) {
+            if max_age_ms.is_none_or(|max| now_ms - hot.made_at_ms <= max) {
+                return Ok(ready(&submit, &hot));
+            }
+        }
+        let member = format!("{} {}", submit.subscriber.channel().as_str(), submit.subscriber.id);
+        let look = self.dedupe.claim(scope, &submit.key, now_ms, max_age_ms, submit.refresh, &member).await.ok();
+        fault::point("accept.claimed");
+        if let (true, Some(Look::Ready { flight, generation, result, made_at_ms })) = (may_skip_sql, &look) {
+            let hot = Hot {
+                flight: flight.clone(),
+                generation: *generation,
+                result: result.clone(),
+                made_at_ms: *made_at_ms,
+            };
+            let answer = ready(&submit, &hot);
+            self.hot.insert((scope.to_owned(), submit.key.clone()), Arc::new(hot));
+            return Ok(answer);
+        }
+        let run = run_spec(entry.scope.work(), &entry.settings, &submit);
+        let subscription = submit.subscriber.subscription(id::new_id());
+        let ask = Ask {
+            scope: scope.to_owned(),
+            key: submit.key.clone(),
+            run: run.clone(),
+            max_age_ms,
+            refresh: submit.refresh,
+            subscriptions: vec![subscription],
+            is_repeatable: false,
+            idempotency: submit.idempotency.clone(),
+        };
+        let accepted = match self.flights.accept(ask).await? {
+            Answer::Accepted(accepted) => accepted,
+            Answer::Replayed(stored) => return Ok(Submitted::Replayed(stored)),
+            Answer::KeyReused => return Ok(Submitted::KeyReused),
+        };
+        fault::point("accept.committed");
+        self.publish(&accepted, &run, look.as_ref());
+        Ok(Submitted::Accepted(accepted))
+    }
+
+    /// Tells Redis what SQL decided, where it does not know.
+    pub(super) fn publish(&self, accepted: &Accepted, run: &RunSpec, look: Option<&Look>) {
+        for id in &accepted.deliveries {
+            self.publisher.send(Publish::Delivery(DueDelivery { id: id.clone(), next_at_ms: accepted.now_ms }));
+        }
+        let is_news = match accepted.status {
+            Status::Queued => true,
+            Status::Subscribed => !matches!(look, Some(Look::Subscribed)),
+            Status::Ready | Status::Failed => !matches!(look, Some(Look::Ready { .. })),
+        };
+        if !is_news {
+            return;
+        }
+        if accepted.run_state == RunState::Pending {
+            self.publisher.send(Publish::Run(DueRun {
+                flight: accepted.flight.clone(),
+                scope: accepted.scope.clone(),
+                key: accepted.key.clone(),
+                queue: accepted.queue.clone(),
+                generation: accepted.generation,
+                attempt: accepted.attempt,
+                name: run.name.clone(),
+                data: run.data.clone(),
+                priority: accepted.priority,
+                next_at_ms: accepted.next_at_ms,
+                now_ms: accepted.now_ms,
+                state: accepted.run_state,
+                result: accepted.result.clone(),
+            }));
+        } else {
+            self.publisher.send(Publish::Mark(Box::new(Mark {
+                scope: accepted.scope.clone(),
+                key: accepted.key.clone(),
+                flight: accepted.flight.clone(),
+                generation: accepted.generation,
+                state: accepted.run_state,
+                leader: String::new(),
+                queue: accepted.queue.clone(),
+                result: accepted.result.clone(),
+                fresh_for: None,
+            })));
+        }
+    }
+
+    /// An operator's release, in SQL and in Redis; true if there was such a key.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn release(&self, scope: &str, key: &str, reason: &str) -> Result<bool, Error> {
+        use crate::flight::Released;
+        let Released::Released { flight, cancelled } = self.flights.release(scope, key, reason).await? else {
+            return Ok(false);
+        };
+        // If Redis is away, the row stays dirty, and the reconciler tells it later.
+        let _ = self.dedupe.release(scope, key).await;
+        self.ended(&flight, cancelled, What::Released).await;
+        Ok(true)
+    }
+
+    /// The asker of a request leaves.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn leave(&self, request: &str) -> Result<crate::flight::Left, Error> {
+        use crate::flight::Left;
+        let left = self.flights.leave(request).await?;
+        if let Left::Left { flight, generation, cancelled } = &left {
+            if let Some(row) = self.flights.request(request).await? {
+                let member = format!("{} {}", row.channel.as_str(), row.subscriber);
+                let _ = self.dedupe.leave(&row.scope, &row.key, &member).await;
+                if *cancelled {
+                    let _ = self.dedupe.release(&row.scope, &row.key).await;
+                }
+            }
+            if *cancelled {
+                self.ended(flight, Some(*generation), What::Cancelled).await;
+            }
+        }
+        Ok(left)
+    }
+
+    async fn ended(&self, flight: &str, generation: Option<i64>, what: What) {
+        if let Some(generation) = generation {
+            self.publisher.send(Publish::DeliveriesOf { flight: flight.to_owned(), generation });
+        }
+        self.wakes.tell(flight, what);
+        self.forget_hot(flight, what);
+        self.dedupe.wake(flight, what).await;
+    }
+}
+
+fn ready(submit: &Submit, hot: &Hot) -> Submitted {
+    Submitted::Ready {
+        key: submit.key.clone(),
+        generation: hot.generation,
+        result: hot.result.clone(),
+        made_at_ms: hot.made_at_ms,
+    }
+}
+
+pub(super) fn run_spec(work: QueueName, settings: &config::Queue, submit: &Submit) -> RunSpec {
+    RunSpec {
+        queue: work.as_str().to_owned(),
+        name: submit.name.clone(),
+        data: submit.data.clone(),
+        priority: i64::from(submit.priority),
+        delay_ms: submit.delay_ms,
+        max_attempts: i64::from(submit.attempts.unwrap_or(settings.attempts).max(1)),
+        backoff: serde_json::to_string(&submit.backoff.unwrap_or(settings.backoff)).expect("a backoff is JSON"),
+        cancel_when_abandoned: settings.dedupe.as_ref().is_some_and(|d| d.cancel_when_abandoned),
+    }
+}
+
+pub(super) fn smaller(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}

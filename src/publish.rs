@@ -1,0 +1,238 @@
+//! T2, publish: gives due rows their jobs in Redis, so that runners wake.
+//!
+//! The rows are the outbox. A job here is a wake-up that carries no truth, so publishing is "ensure": it may be repeated,
+//! may come late, and may fail: the reconciler finds what was left out. What arrives together rides in one call.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use crate::catalog::{Catalog, DELIVERY_QUEUE};
+use crate::clock::Millis;
+use crate::dedupe::{Dedupe, Mark};
+use crate::fault;
+use crate::flight::{DueDelivery, DueRun, Flights};
+use crate::id::QueueName;
+use crate::queue::{Add, AddOptions, Keep, Queue};
+use crate::redis::{Error, Redis};
+
+/// Something that Redis should be told.
+#[derive(Clone, Debug)]
+pub enum Publish {
+    Run(DueRun),
+    Mark(Box<Mark>),
+    Delivery(DueDelivery),
+    /// All queued deliveries of a generation that has just ended.
+    DeliveriesOf {
+        flight: String,
+        generation: i64,
+    },
+}
+
+/// The handles of all queues, and the way to publish to them. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    sender: mpsc::Sender<Publish>,
+    queues: Arc<Queues>,
+}
+
+/// A handle for every queue that this server knows.
+pub struct Queues {
+    redis: Redis,
+    prefix: String,
+    catalog: Catalog,
+    known: BTreeMap<String, Queue>,
+}
+
+impl Queues {
+    pub fn new(redis: Redis, prefix: &str, catalog: &Catalog) -> Self {
+        let known = catalog
+            .entries()
+            .map(|entry| (entry.name.as_str().to_owned(), Queue::new(redis.clone(), prefix, entry.name.clone())))
+            .collect();
+        Self { redis, prefix: prefix.to_owned(), catalog: catalog.clone(), known }
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The queue of that name, if it is declared, or if undeclared queues are served too.
+    pub fn get(&self, name: &str) -> Option<Queue> {
+        if let Some(queue) = self.known.get(name) {
+            return Some(queue.clone());
+        }
+        let name = QueueName::parse(name).ok().filter(|_| self.catalog.is_open())?;
+        Some(Queue::new(self.redis.clone(), &self.prefix, name))
+    }
+}
+
+impl Publisher {
+    pub fn new(queues: Arc<Queues>) -> (Self, mpsc::Receiver<Publish>) {
+        let (sender, receiver) = mpsc::channel(10_000);
+        (Self { sender, queues }, receiver)
+    }
+
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Hands something over for publishing. When too much waits already it is dropped: the reconciler comes by.
+    pub fn send(&self, publish: Publish) {
+        if self.sender.try_send(publish).is_err() {
+            debug!("publishing is behind; leaving the rest to the reconciler");
+        }
+    }
+
+    /// Publishes what arrives, until the last sender is gone.
+    pub async fn drive(self, mut receiver: mpsc::Receiver<Publish>, flights: Flights, dedupe: Dedupe) {
+        let mut items = Vec::new();
+        while receiver.recv_many(&mut items, 250).await > 0 {
+            let now_ms = flights.store().clock().now_ms();
+            if let Err(error) = self.step(std::mem::take(&mut items), &flights, &dedupe, now_ms).await {
+                debug!(%error, "not published; leaving it to the reconciler");
+            }
+        }
+    }
+
+    /// Publishes `items` now.
+    ///
+    /// # Errors
+    /// [`Error`] of Redis: some of them may have been published.
+    pub async fn step(
+        &self,
+        items: Vec<Publish>,
+        flights: &Flights,
+        dedupe: &Dedupe,
+        now_ms: Millis,
+    ) -> Result<(), Error> {
+        let mut jobs: HashMap<String, Vec<Add>> = HashMap::new();
+        let mut marks: Vec<Mark> = Vec::new();
+        for item in items {
+            match item {
+                Publish::Run(run) => {
+                    marks.push(self.mark_of(&run));
+                    jobs.entry(run.queue.clone()).or_default().push(self.leader(&run));
+                }
+                Publish::Mark(mark) => marks.push(*mark),
+                Publish::Delivery(delivery) => {
+                    jobs.entry(DELIVERY_QUEUE.to_owned()).or_default().push(delivery_job(&delivery, now_ms));
+                }
+                Publish::DeliveriesOf { flight, generation } => {
+                    self.deliveries_of(flights, &flight, generation, now_ms).await?;
+                }
+            }
+        }
+        for (queue, adds) in jobs {
+            if let Some(queue) = self.queues.get(&queue) {
+                queue.ensure(adds, now_ms).await?;
+            }
+        }
+        futures::future::try_join_all(marks.iter().map(|mark| dedupe.mark(mark))).await?;
+        fault::point("publish.done");
+        Ok(())
+    }
+
+    async fn deliveries_of(
+        &self,
+        flights: &Flights,
+        flight: &str,
+        generation: i64,
+        now_ms: Millis,
+    ) -> Result<(), Error> {
+        let Some(queue) = self.queues.get(DELIVERY_QUEUE) else { return Ok(()) };
+        let mut after = String::new();
+        loop {
+            let Ok(page) = flights.deliveries_of(flight, generation, &after, 250).await else { return Ok(()) };
+            let Some(last) = page.last() else { return Ok(()) };
+            after.clone_from(&last.id);
+            queue.ensure(page.iter().map(|delivery| delivery_job(delivery, now_ms)).collect(), now_ms).await?;
+        }
+    }
+
+    /// The job that makes a run's next attempt. Its id says which; a finished one of that id is replaced.
+    fn leader(&self, run: &DueRun) -> Add {
+        let (completed, failed) = self
+            .queues
+            .catalog
+            .get(&run.queue)
+            .map_or((1000, 1000), |entry| (entry.settings.keep_completed, entry.settings.keep_failed));
+        Add {
+            name: run.name.clone(),
+            data: run.data.clone(),
+            options: AddOptions {
+                id: Some(leader_id(&run.flight, run.generation, run.attempt + 1)),
+                delay_ms: (run.next_at_ms - run.now_ms).max(0),
+                priority: u32::try_from(run.priority).unwrap_or(0),
+                attempts: 1,
+                remove_on_complete: Some(Keep::newest(completed)),
+                remove_on_fail: Some(Keep::newest(failed)),
+                ..AddOptions::default()
+            },
+        }
+    }
+
+    fn mark_of(&self, run: &DueRun) -> Mark {
+        Mark {
+            scope: run.scope.clone(),
+            key: run.key.clone(),
+            flight: run.flight.clone(),
+            generation: run.generation,
+            state: run.state,
+            leader: leader_id(&run.flight, run.generation, run.attempt + 1),
+            queue: run.queue.clone(),
+            result: run.result.clone(),
+            fresh_for: None,
+        }
+    }
+}
+
+/// The id of the job that makes one attempt of a run. Never with a `:`, BullMQ's separator.
+pub fn leader_id(flight: &str, generation: i64, attempt: i64) -> String {
+    format!("{flight}-{generation}-{attempt}")
+}
+
+/// The flight and the generation in a leader's id.
+pub fn parse_leader_id(id: &str) -> Option<(&str, i64)> {
+    let mut parts = id.split('-');
+    let (flight, generation, _attempt) = (parts.next()?, parts.next()?, parts.next()?);
+    (flight.len() == 32 && parts.next().is_none()).then_some(())?;
+    Some((flight, generation.parse().ok()?))
+}
+
+fn delivery_job(delivery: &DueDelivery, now_ms: Millis) -> Add {
+    Add {
+        name: "delivery".to_owned(),
+        data: json!({"delivery": delivery.id}).to_string(),
+        options: AddOptions {
+            id: Some(delivery_job_id(&delivery.id)),
+            delay_ms: (delivery.next_at_ms - now_ms).max(0),
+            attempts: 1,
+            remove_on_complete: Some(Keep::newest(1000)),
+            remove_on_fail: Some(Keep::newest(1000)),
+            ..AddOptions::default()
+        },
+    }
+}
+
+/// The id of a delivery's job: the delivery's, spelt so that BullMQ cannot take it for a number.
+pub fn delivery_job_id(delivery: &str) -> String {
+    format!("d-{delivery}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_id_says_which_run_it_makes() {
+        let flight = crate::id::new_id();
+        assert_eq!(parse_leader_id(&leader_id(&flight, 3, 2)), Some((flight.as_str(), 3)));
+        for foreign in ["", "7", "a-b-c", "a-1-1", &format!("{flight}-x-1"), &format!("{flight}-1-1-1")] {
+            assert_eq!(parse_leader_id(foreign), None, "{foreign}");
+        }
+    }
+}
