@@ -7,23 +7,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::catalog::{Catalog, DELIVERY_QUEUE};
-use crate::clock::Millis;
-use crate::dedupe::{Dedupe, Mark};
+use crate::clock::{Millis, millis};
+use crate::dedupe::Dedupe;
 use crate::fault;
-use crate::flight::{DueDelivery, DueRun, Flights};
+use crate::flight::{DueDelivery, DueRun, Flights, Snapshot};
 use crate::id::QueueName;
-use crate::queue::{Add, AddOptions, Keep, Queue};
-use crate::redis::{Error, Redis};
+use crate::queue::{Add, Error, JobOptions, Keep, Queue, Retention};
+use crate::redis::Redis;
 
 /// Something that Redis should be told.
 #[derive(Clone, Debug)]
 pub enum Publish {
-    Run(DueRun),
-    Mark(Box<Mark>),
+    Run(Box<DueRun>),
+    /// A flight as it is now, for the mirror.
+    Mark(Box<Snapshot>),
     Delivery(DueDelivery),
     /// All queued deliveries of a generation that has just ended.
     DeliveriesOf {
@@ -51,7 +53,14 @@ impl Queues {
     pub fn new(redis: Redis, prefix: &str, catalog: &Catalog) -> Self {
         let known = catalog
             .entries()
-            .map(|entry| (entry.name.as_str().to_owned(), Queue::new(redis.clone(), prefix, entry.name.clone())))
+            .map(|entry| {
+                let retention = Retention {
+                    completed: Keep::last(entry.settings.keep_completed),
+                    failed: Keep::last(entry.settings.keep_failed),
+                };
+                let queue = Queue::with_retention(redis.clone(), prefix, entry.name.clone(), retention);
+                (entry.name.as_str().to_owned(), queue)
+            })
             .collect();
         Self { redis, prefix: prefix.to_owned(), catalog: catalog.clone(), known }
     }
@@ -101,7 +110,7 @@ impl Publisher {
     /// Publishes `items` now.
     ///
     /// # Errors
-    /// [`Error`] of Redis: some of them may have been published.
+    /// [`Error`] of the queue: some of them may have been published.
     pub async fn step(
         &self,
         items: Vec<Publish>,
@@ -110,16 +119,17 @@ impl Publisher {
         now_ms: Millis,
     ) -> Result<(), Error> {
         let mut jobs: HashMap<String, Vec<Add>> = HashMap::new();
-        let mut marks: Vec<Mark> = Vec::new();
+        let mut marks: Vec<(Snapshot, String)> = Vec::new();
         for item in items {
             match item {
                 Publish::Run(run) => {
-                    marks.push(self.mark_of(&run));
-                    jobs.entry(run.queue.clone()).or_default().push(self.leader(&run));
+                    jobs.entry(run.flight.queue.clone()).or_default().push(self.leader(&run));
+                    let leader = leader_id(&run.flight.flight, run.flight.generation, run.attempt + 1);
+                    marks.push((run.flight, leader));
                 }
-                Publish::Mark(mark) => marks.push(*mark),
+                Publish::Mark(flight) => marks.push((*flight, String::new())),
                 Publish::Delivery(delivery) => {
-                    jobs.entry(DELIVERY_QUEUE.to_owned()).or_default().push(delivery_job(&delivery, now_ms));
+                    jobs.entry(DELIVERY_QUEUE.to_owned()).or_default().push(delivery_job(&delivery));
                 }
                 Publish::DeliveriesOf { flight, generation } => {
                     self.deliveries_of(flights, &flight, generation, now_ms).await?;
@@ -131,7 +141,16 @@ impl Publisher {
                 queue.ensure(adds, now_ms).await?;
             }
         }
-        futures::future::try_join_all(marks.iter().map(|mark| dedupe.mark(mark))).await?;
+        futures::future::try_join_all(marks.iter().map(|(flight, leader)| {
+            let fresh_for = self.queues.catalog.get(&flight.scope).and_then(|e| e.settings.dedupe.as_ref()?.max_age);
+            dedupe.mark(flight, leader, fresh_for.map(|age| age.0))
+        }))
+        .await?;
+        for (flight, _) in marks.iter().filter(|(flight, _)| !flight.state.is_open() && flight.touched_at_ms > 0) {
+            let (flights, flight) = (flights.clone(), flight.clone());
+            // Not waited for: what is not noted is told again, which is harmless.
+            tokio::spawn(async move { flights.mirrored(&flight.flight, flight.touched_at_ms).await });
+        }
         fault::point("publish.done");
         Ok(())
     }
@@ -149,7 +168,7 @@ impl Publisher {
             let Ok(page) = flights.deliveries_of(flight, generation, &after, 250).await else { return Ok(()) };
             let Some(last) = page.last() else { return Ok(()) };
             after.clone_from(&last.id);
-            queue.ensure(page.iter().map(|delivery| delivery_job(delivery, now_ms)).collect(), now_ms).await?;
+            queue.ensure(page.iter().map(delivery_job).collect(), now_ms).await?;
         }
     }
 
@@ -158,36 +177,28 @@ impl Publisher {
         let (completed, failed) = self
             .queues
             .catalog
-            .get(&run.queue)
+            .get(&run.flight.queue)
             .map_or((1000, 1000), |entry| (entry.settings.keep_completed, entry.settings.keep_failed));
         Add {
+            id: Some(leader_id(&run.flight.flight, run.flight.generation, run.attempt + 1)),
             name: run.name.clone(),
-            data: run.data.clone(),
-            options: AddOptions {
-                id: Some(leader_id(&run.flight, run.generation, run.attempt + 1)),
-                delay_ms: (run.next_at_ms - run.now_ms).max(0),
-                priority: u32::try_from(run.priority).unwrap_or(0),
+            data: raw(run.data.clone()),
+            options: JobOptions {
+                // SQL alone counts attempts; the job is a wake-up.
                 attempts: 1,
-                remove_on_complete: Some(Keep::newest(completed)),
-                remove_on_fail: Some(Keep::newest(failed)),
-                ..AddOptions::default()
+                delay_ms: millis(run.due_in),
+                priority: u32::try_from(run.priority).unwrap_or(0),
+                remove_on_complete: Some(Keep::last(completed)),
+                remove_on_fail: Some(Keep::last(failed)),
+                ..JobOptions::default()
             },
         }
     }
+}
 
-    fn mark_of(&self, run: &DueRun) -> Mark {
-        Mark {
-            scope: run.scope.clone(),
-            key: run.key.clone(),
-            flight: run.flight.clone(),
-            generation: run.generation,
-            state: run.state,
-            leader: leader_id(&run.flight, run.generation, run.attempt + 1),
-            queue: run.queue.clone(),
-            result: run.result.clone(),
-            fresh_for: None,
-        }
-    }
+/// JSON text from our own rows; what is none (a row changed by hand) becomes null rather than a poisoned batch.
+fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// The id of the job that makes one attempt of a run. Never with a `:`, BullMQ's separator.
@@ -203,17 +214,17 @@ pub fn parse_leader_id(id: &str) -> Option<(&str, i64)> {
     Some((flight, generation.parse().ok()?))
 }
 
-fn delivery_job(delivery: &DueDelivery, now_ms: Millis) -> Add {
+fn delivery_job(delivery: &DueDelivery) -> Add {
     Add {
+        id: Some(delivery_job_id(&delivery.id)),
         name: "delivery".to_owned(),
-        data: json!({"delivery": delivery.id}).to_string(),
-        options: AddOptions {
-            id: Some(delivery_job_id(&delivery.id)),
-            delay_ms: (delivery.next_at_ms - now_ms).max(0),
+        data: raw(json!({"delivery": delivery.id}).to_string()),
+        options: JobOptions {
             attempts: 1,
-            remove_on_complete: Some(Keep::newest(1000)),
-            remove_on_fail: Some(Keep::newest(1000)),
-            ..AddOptions::default()
+            delay_ms: millis(delivery.due_in),
+            remove_on_complete: Some(Keep::last(1000)),
+            remove_on_fail: Some(Keep::last(1000)),
+            ..JobOptions::default()
         },
     }
 }

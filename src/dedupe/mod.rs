@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::{Millis, millis};
-use crate::flight::RunState;
+use crate::flight::Snapshot;
 use crate::redis::{Error, Redis, Script};
 
 pub use keys::KeyParts;
@@ -60,22 +60,6 @@ pub enum Look {
     /// Somebody is on it: SQL knows who.
     Subscribed,
     Queued,
-}
-
-/// What SQL decided about a flight.
-#[derive(Clone, Debug)]
-pub struct Mark {
-    pub scope: String,
-    pub key: String,
-    pub flight: String,
-    pub generation: i64,
-    pub state: RunState,
-    pub leader: String,
-    pub queue: String,
-    /// JSON, generation, made at.
-    pub result: Option<(String, i64, Millis)>,
-    /// How much longer the result is fresh.
-    pub fresh_for: Option<Duration>,
 }
 
 impl Dedupe {
@@ -119,27 +103,28 @@ impl Dedupe {
         })
     }
 
-    /// Writes down what SQL decided. False: Redis knows a later generation.
+    /// Writes down what SQL decided. `leader` is the id of the job that makes the run, or empty; `fresh_for` says how long a
+    /// result stays fresh. False: Redis knows a later generation.
     ///
     /// # Errors
     /// [`Error`] of Redis.
-    pub async fn mark(&self, mark: &Mark) -> Result<bool, Error> {
-        let (result, result_generation, made_at_ms) = mark.result.clone().unwrap_or_default();
-        let keep = mark.fresh_for.map_or(HOT_FOR, |fresh| fresh.min(HOT_FOR)).max(Duration::from_millis(1));
+    pub async fn mark(&self, flight: &Snapshot, leader: &str, fresh_for: Option<Duration>) -> Result<bool, Error> {
+        let (result, result_generation, made_at_ms) = flight.result.clone().unwrap_or_default();
+        let keep = fresh_for.map_or(HOT_FOR, |fresh| fresh.min(HOT_FOR)).max(Duration::from_millis(1));
         let args = vec![
-            Bytes::from(mark.flight.clone()),
-            text(mark.generation),
-            Bytes::from_static(mark.state.as_str().as_bytes()),
-            Bytes::from(mark.leader.clone()),
-            Bytes::from(mark.queue.clone()),
+            Bytes::from(flight.flight.clone()),
+            text(flight.generation),
+            Bytes::from_static(flight.state.as_str().as_bytes()),
+            Bytes::copy_from_slice(leader.as_bytes()),
+            Bytes::from(flight.queue.clone()),
             Bytes::from(result),
             text(result_generation),
             text(made_at_ms),
             text(millis(keep)),
-            Bytes::from(mark.scope.clone()),
-            Bytes::from(mark.key.clone()),
+            Bytes::from(flight.scope.clone()),
+            Bytes::from(flight.key.clone()),
         ];
-        Ok(self.redis.run(&MARK, self.keys(&mark.scope, &mark.key), args).await?.int()? == 1)
+        Ok(self.redis.run(&MARK, self.keys(&flight.scope, &flight.key), args).await?.int()? == 1)
     }
 
     /// Notes the progress of an open run, as JSON.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Flight, Flights, Outcome, RunState, flight_columns};
+use super::{Channel, Flight, Flights, Outcome, RunState, Snapshot, flight_columns};
 use crate::clock::Millis;
 use crate::id;
 use crate::store::{Batch, Error, Store, Tx, query, rows};
@@ -98,7 +98,10 @@ pub struct Accepted {
     pub scope: String,
     pub key: String,
     pub queue: String,
+    /// The generation that answers this ask.
     pub generation: i64,
+    /// The flight's current one.
+    pub current: i64,
     pub attempt: i64,
     pub run_state: RunState,
     /// The effective id of each subscription that was asked for: an open one of the same subscriber and target wins.
@@ -113,6 +116,23 @@ pub struct Accepted {
     pub now_ms: Millis,
     /// Deliveries that this call made due.
     pub deliveries: Vec<String>,
+}
+
+impl Accepted {
+    /// The flight, for telling Redis.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            flight: self.flight.clone(),
+            scope: self.scope.clone(),
+            key: self.key.clone(),
+            queue: self.queue.clone(),
+            generation: self.current,
+            state: self.run_state,
+            result: self.result.clone(),
+            // Nothing was concluded here, so that nothing is to be noted as told.
+            touched_at_ms: 0,
+        }
+    }
 }
 
 /// What became of an ask.
@@ -498,6 +518,7 @@ fn accepted(flight: &Flight, status: Status) -> Accepted {
         key: flight.key.clone(),
         queue: flight.queue.clone(),
         generation: flight.generation,
+        current: flight.generation,
         attempt: flight.attempt,
         run_state: flight.state,
         requests: Vec::new(),

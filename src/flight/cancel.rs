@@ -130,7 +130,8 @@ async fn release(tx: &mut Tx, scope: &str, key: &str, reason: &str) -> Result<Re
         query(
             "-- flight.release.forget
             update flights set result = null, result_generation = null, made_at_ms = null, negative_until_ms = null,
-              dirty = true, touched_at_ms = {now}
+              dirty = true,
+              touched_at_ms = case when touched_at_ms < {now} then {now} else touched_at_ms + 1 end
             where id = $1",
         )
         .bind(id.as_str()),

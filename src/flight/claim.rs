@@ -43,8 +43,8 @@ pub enum Claim {
     Claimed(Box<Claimed>),
     /// The generation has ended (or a later one has begun): settle the job so.
     Over(Outcome),
-    /// Not due, or under somebody's live lease, until then.
-    Until(Millis),
+    /// Not due, or under somebody's live lease, for this long.
+    In(Duration),
     /// The attempts are used up, the last by a crash: rescue it, then look again.
     Exhausted,
     /// No such flight or generation.
@@ -155,10 +155,10 @@ async fn claim(tx: &mut Tx, asks: &[ClaimAsk]) -> Result<Vec<Claim>, Error> {
             // Our own token: the first try of this transaction committed, and its answer was lost.
             Some(flight) if flight.run_token.as_deref() == Some(&ask.token) => claimed(flight, ask),
             Some(flight) if flight.state == RunState::Pending && flight.next_at_ms > flight.now_ms => {
-                Claim::Until(flight.next_at_ms)
+                Claim::In(left(flight.next_at_ms, flight.now_ms))
             }
             Some(flight) if flight.state == RunState::Running && !flight.is_lease_over() => {
-                Claim::Until(flight.lease_until_ms.unwrap_or(flight.now_ms))
+                Claim::In(left(flight.lease_until_ms.unwrap_or(flight.now_ms), flight.now_ms))
             }
             Some(flight) if flight.attempt >= flight.max_attempts => Claim::Exhausted,
             Some(flight) => {
@@ -201,6 +201,11 @@ fn claimed(flight: &Flight, ask: &ClaimAsk) -> Claim {
         attempt: flight.attempt,
         max_attempts: flight.max_attempts,
     }))
+}
+
+/// How long it is until then: never an absolute time, which a server with another clock would read wrongly.
+pub(super) fn left(until_ms: Millis, now_ms: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(until_ms - now_ms).unwrap_or(0))
 }
 
 /// Locks flights in the order of their ids.

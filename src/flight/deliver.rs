@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::cancel::id_rows;
+use super::claim::left;
 use super::{Channel, Flights, Outcome};
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 use crate::store::{Batch, Error, Query, Row, Store, Tx, query, rows};
 
 /// Someone who wants to send a delivery.
@@ -46,8 +48,8 @@ pub struct DeliveryLease {
 #[derive(Clone, Debug)]
 pub enum LeaseAnswer {
     Leased(Box<DeliveryLease>),
-    /// Not due, or leased by somebody else, until then.
-    Until(Millis),
+    /// Not due, or leased by somebody else, for this long.
+    In(Duration),
     /// It has ended.
     Over,
     Unknown,
@@ -59,14 +61,9 @@ pub enum Verdict {
     Delivered {
         receipt: String,
     },
-    /// To be sent again then; `counts` says whether this was an attempt. `slot` is a place in the pace that was reserved.
-    Again {
-        at_ms: Millis,
-        reason: String,
-        counts: bool,
-        ambiguous: bool,
-        slot: bool,
-    },
+    /// To be sent again after this long; `counts` says whether this was an attempt. `slot`: a place in the pace was
+    /// reserved for then.
+    Again { after: Duration, reason: String, counts: bool, ambiguous: bool, slot: bool },
     Suppressed {
         reason: String,
     },
@@ -93,8 +90,8 @@ struct MarkRow<'a> {
     state: &'static str,
     attempts_back: i64,
     ambiguous: i64,
-    next_at_ms: Option<Millis>,
-    slot_at_ms: Option<Millis>,
+    after_ms: Option<i64>,
+    slot: i64,
     error: Option<&'a str>,
     receipt: Option<&'a str>,
     event: &'static str,
@@ -108,19 +105,19 @@ impl<'a> MarkRow<'a> {
             state: "queued",
             attempts_back: 0,
             ambiguous: 0,
-            next_at_ms: None,
-            slot_at_ms: None,
+            after_ms: None,
+            slot: 0,
             error: None,
             receipt: None,
             event: "delivered",
         };
         match &mark.verdict {
             Verdict::Delivered { receipt } => Self { state: "delivered", receipt: Some(receipt), ..row },
-            Verdict::Again { at_ms, reason, counts, ambiguous, slot } => Self {
+            Verdict::Again { after, reason, counts, ambiguous, slot } => Self {
                 attempts_back: i64::from(!counts),
                 ambiguous: i64::from(*ambiguous),
-                next_at_ms: Some(*at_ms),
-                slot_at_ms: slot.then_some(*at_ms),
+                after_ms: Some(millis(*after)),
+                slot: i64::from(*slot),
                 error: Some(reason),
                 event: match (ambiguous, slot) {
                     (true, _) => "ambiguous",
@@ -239,9 +236,9 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
         let lease_until_ms = row.get::<Option<i64>>("lease_until_ms")?.unwrap_or(0);
         let is_ours = row.get::<Option<String>>("lease_token")?.as_ref() == Some(&ask.token);
         answers.push(match row.get::<String>("state")?.as_str() {
-            "queued" if next_at_ms > now_ms => LeaseAnswer::Until(next_at_ms),
-            "leased" if lease_until_ms > now_ms && !is_ours => LeaseAnswer::Until(lease_until_ms),
-            "queued" | "leased" if taken.contains_key(ask.id.as_str()) => LeaseAnswer::Until(now_ms + ask.lease_ms),
+            "queued" if next_at_ms > now_ms => LeaseAnswer::In(left(next_at_ms, now_ms)),
+            "leased" if lease_until_ms > now_ms && !is_ours => LeaseAnswer::In(left(lease_until_ms, now_ms)),
+            "queued" | "leased" if taken.contains_key(ask.id.as_str()) => LeaseAnswer::In(left(ask.lease_ms, 0)),
             "queued" | "leased" => {
                 taken.insert(&ask.id, ask);
                 // Filled in below, from the row as it is then.
@@ -358,10 +355,11 @@ async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
             "-- delivery.mark
             update deliveries set state = r.state, attempts = deliveries.attempts - r.attempts_back,
               ambiguous = deliveries.ambiguous + r.ambiguous,
-              next_at_ms = coalesce(r.next_at_ms, deliveries.next_at_ms), slot_at_ms = r.slot_at_ms, lease_until_ms = null,
+              next_at_ms = coalesce({now} + r.after_ms, deliveries.next_at_ms),
+              slot_at_ms = case when r.slot = 1 then {now} + r.after_ms end, lease_until_ms = null,
               error = r.error, receipt = r.receipt, touched_at_ms = {now}
-            from {rows $1: id text, token text, state text, attempts_back bigint, ambiguous bigint, next_at_ms bigint,
-              slot_at_ms bigint, error text, receipt text} r
+            from {rows $1: id text, token text, state text, attempts_back bigint, ambiguous bigint, after_ms bigint,
+              slot bigint, error text, receipt text} r
             where deliveries.id = r.id and deliveries.lease_token = r.token and deliveries.state = 'leased'",
         )
         .bind(list.clone()),

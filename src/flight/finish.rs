@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::claim::lock;
-use super::{Flight, Flights, Outcome, RunState};
+use super::claim::{left, lock};
+use super::{DueRun, Flight, Flights, Outcome, RunState, Snapshot};
 use crate::clock::{Millis, millis};
 use crate::retry::{self, Backoff};
 use crate::store::{Batch, Error, Query, Store, Tx, query, rows};
@@ -44,9 +44,9 @@ pub struct Finish {
 #[derive(Clone, Debug)]
 pub enum Finished {
     /// The generation has ended; its deliveries are due.
-    Over { flight: String, generation: i64, outcome: Outcome },
-    /// Another attempt is due then.
-    Again { flight: String, generation: i64, attempt: i64, next_at_ms: Millis },
+    Over { flight: Box<Snapshot>, outcome: Outcome },
+    /// Another attempt follows.
+    Again(Box<DueRun>),
     /// The run is not this worker's any more: nothing was changed.
     Lost,
 }
@@ -63,6 +63,11 @@ pub(super) struct Conclusion {
     pub next_at_ms: Millis,
     pub started_at_ms: Option<Millis>,
     pub negative_ms: i64,
+    /// The time of the decision, by the database's clock.
+    at_ms: Millis,
+    /// What the row says as long as this is not written.
+    #[serde(skip)]
+    flight: Flight,
 }
 
 impl Conclusion {
@@ -77,6 +82,8 @@ impl Conclusion {
             next_at_ms: flight.now_ms,
             started_at_ms: flight.started_at_ms,
             negative_ms: 0,
+            at_ms: flight.now_ms,
+            flight: flight.clone(),
         }
     }
 
@@ -91,15 +98,22 @@ impl Conclusion {
             "failed" => Outcome::Failed(error()),
             "cancelled" => Outcome::Cancelled(error()),
             _ => {
-                return Finished::Again {
-                    flight: self.id.clone(),
-                    generation: self.generation,
+                return Finished::Again(Box::new(DueRun {
+                    flight: Snapshot { state: RunState::Pending, ..self.flight.snapshot() },
                     attempt: self.attempt,
-                    next_at_ms: self.next_at_ms,
-                };
+                    name: self.flight.name.clone(),
+                    data: self.flight.data.clone(),
+                    priority: self.flight.priority,
+                    due_in: left(self.next_at_ms, self.flight.now_ms),
+                }));
             }
         };
-        Finished::Over { flight: self.id.clone(), generation: self.generation, outcome }
+        let mut flight = self.flight.snapshot();
+        flight.state = RunState::parse(self.state).unwrap_or(flight.state);
+        if let Outcome::Succeeded(result) = &outcome {
+            flight.result = Some((result.clone(), self.generation, self.flight.now_ms));
+        }
+        Finished::Over { flight: Box::new(flight), outcome }
     }
 }
 
@@ -175,7 +189,7 @@ async fn finish(tx: &mut Tx, reports: &[Finish]) -> Result<Vec<Finished>, Error>
             .get(&report.flight)
             .filter(|flight| flight.state == RunState::Running && flight.run_token.as_ref() == Some(&report.token));
         let Some(flight) = owned.filter(|_| !conclusions.contains_key(report.flight.as_str())) else {
-            answers.push(earlier_answer(tx, report).await?);
+            answers.push(earlier_answer(tx, report, flights.get(&report.flight)).await?);
             continue;
         };
         let conclusion = match &report.ending {
@@ -205,23 +219,20 @@ async fn finish(tx: &mut Tx, reports: &[Finish]) -> Result<Vec<Finished>, Error>
 }
 
 /// A report whose token is not in the row: lost, or the first try of this very transaction committed and said nothing.
-async fn earlier_answer(tx: &mut Tx, report: &Finish) -> Result<Finished, Error> {
+async fn earlier_answer(tx: &mut Tx, report: &Finish, flight: Option<&Flight>) -> Result<Finished, Error> {
+    let Some(flight) = flight else { return Ok(Finished::Lost) };
     let row = tx
         .fetch_optional(
             query(
                 "-- flight.finish.earlier
-                select generation, state, result, error from runs where flight_id = $1 and token = $2",
+                select state, result, error from runs where flight_id = $1 and token = $2",
             )
             .bind(report.flight.as_str())
             .bind(report.token.as_str()),
         )
         .await?;
     match row {
-        Some(row) => Ok(Finished::Over {
-            flight: report.flight.clone(),
-            generation: row.get("generation")?,
-            outcome: Outcome::read(&row)?,
-        }),
+        Some(row) => Ok(Finished::Over { flight: Box::new(flight.snapshot()), outcome: Outcome::read(&row)? }),
         None => Ok(Finished::Lost),
     }
 }
@@ -306,10 +317,10 @@ pub(super) async fn conclude(tx: &mut Tx, conclusions: &[Conclusion]) -> Result<
               negative_until_ms = case when r.negative_ms > 0 then {now} + r.negative_ms end,
               result = case when r.state = 'succeeded' then r.result else flights.result end,
               result_generation = case when r.state = 'succeeded' then r.generation else flights.result_generation end,
-              made_at_ms = case when r.state = 'succeeded' then {now} else flights.made_at_ms end,
-              touched_at_ms = {now}
+              made_at_ms = case when r.state = 'succeeded' then r.at_ms else flights.made_at_ms end,
+              touched_at_ms = r.at_ms
             from {rows $1: id text, generation bigint, state text, result text, error text, attempt bigint,
-              next_at_ms bigint, negative_ms bigint} r
+              next_at_ms bigint, negative_ms bigint, at_ms bigint} r
             where flights.id = r.id",
         )
         .bind(rows(conclusions)),

@@ -31,7 +31,7 @@ pub use claim::{Claim, ClaimAsk, Claimed, Held};
 pub use deliver::{DeliveryAsk, DeliveryLease, DeliveryMark, LeaseAnswer, Verdict};
 pub use finish::{Ending, Finish, Finished};
 pub use list::{DeliveryEvent, DeliveryView, FlightView, ListFilter};
-pub use sweep::{DueDelivery, DueRun, Retention, Swept};
+pub use sweep::{DueDelivery, DueRun, Retention, Snapshot};
 pub use view::RequestRow;
 
 /// Where a result is handed over.
@@ -211,6 +211,19 @@ impl Flight {
         match (&self.result, self.made_at_ms) {
             (Some(_), Some(made_at_ms)) => max_age_ms.is_none_or(|max| self.now_ms - made_at_ms <= max),
             _ => false,
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            flight: self.id.clone(),
+            scope: self.scope.clone(),
+            key: self.key.clone(),
+            queue: self.queue.clone(),
+            generation: self.generation,
+            state: self.state,
+            result: self.standing(),
+            touched_at_ms: self.now_ms,
         }
     }
 

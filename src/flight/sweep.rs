@@ -3,49 +3,45 @@
 use std::time::Duration;
 
 use super::cancel::id_rows;
+use super::claim::left;
 use super::{Flights, RunState};
 use crate::clock::{Millis, millis};
 use crate::store::{Batch, Error, Row, Store, query, rows};
 
-/// A run that should have a job in Redis.
+/// A flight as SQL has it, for telling Redis.
 #[derive(Clone, Debug)]
-pub struct DueRun {
+pub struct Snapshot {
     pub flight: String,
     pub scope: String,
     pub key: String,
+    /// The work queue.
     pub queue: String,
     pub generation: i64,
-    /// Made so far.
+    pub state: RunState,
+    /// The last good result: JSON, generation, made at.
+    pub result: Option<(String, i64, Millis)>,
+    /// When the row was changed last: what is told to Redis is as of then.
+    pub touched_at_ms: Millis,
+}
+
+/// A run that should have a job in Redis.
+#[derive(Clone, Debug)]
+pub struct DueRun {
+    pub flight: Snapshot,
+    /// Attempts made so far.
     pub attempt: i64,
     pub name: String,
+    /// JSON text.
     pub data: String,
     pub priority: i64,
-    pub next_at_ms: Millis,
-    pub now_ms: Millis,
-    pub state: RunState,
-    /// The last good result, which stands while this run is under way: JSON, generation, made at.
-    pub result: Option<(String, i64, Millis)>,
+    pub due_in: Duration,
 }
 
 /// A delivery that should have a job in Redis.
 #[derive(Clone, Debug)]
 pub struct DueDelivery {
     pub id: String,
-    pub next_at_ms: Millis,
-}
-
-/// A flight of which Redis may say something old.
-#[derive(Clone, Debug)]
-pub struct Swept {
-    pub flight: String,
-    pub scope: String,
-    pub key: String,
-    pub generation: i64,
-    pub state: RunState,
-    pub queue: String,
-    /// JSON, generation, made at.
-    pub result: Option<(String, i64, Millis)>,
-    pub touched_at_ms: Millis,
+    pub due_in: Duration,
 }
 
 /// How long things are kept.
@@ -74,7 +70,7 @@ impl Flights {
                                   where f.state in ('pending', 'running') and f.touched_at_ms <= {now} - $1
                                   order by f.touched_at_ms limit $2 {for update skip locked})
                                 returning id, scope, key, queue, generation, attempt, name, data, priority, next_at_ms, state,
-                                  result, result_generation, made_at_ms, {now} as now_ms",
+                                  result, result_generation, made_at_ms, touched_at_ms, {now} as now_ms",
                             )
                             .bind(millis(untouched))
                             .bind(i64::from(page)),
@@ -97,7 +93,7 @@ impl Flights {
                 query(
                     "-- flight.due
                     select id, scope, key, queue, generation, attempt, name, data, priority, next_at_ms, state,
-                      result, result_generation, made_at_ms, {now} as now_ms
+                      result, result_generation, made_at_ms, touched_at_ms, {now} as now_ms
                     from flights
                     where queue = $1 and ((state = 'pending' and next_at_ms <= {now})
                       or (state = 'running' and lease_until_ms <= {now}))
@@ -126,7 +122,7 @@ impl Flights {
                                 where id in (select d.id from deliveries d
                                   where d.state in ('queued', 'leased') and d.touched_at_ms <= {now} - $1
                                   order by d.touched_at_ms limit $2 {for update skip locked})
-                                returning id, next_at_ms",
+                                returning id, next_at_ms, {now} as now_ms",
                             )
                             .bind(millis(untouched))
                             .bind(i64::from(page)),
@@ -148,7 +144,7 @@ impl Flights {
             .fetch_all(
                 query(
                     "-- delivery.due
-                    select id, next_at_ms from deliveries
+                    select id, next_at_ms, {now} as now_ms from deliveries
                     where (state = 'queued' and next_at_ms <= {now}) or (state = 'leased' and lease_until_ms <= {now})
                     order by next_at_ms limit $1",
                 )
@@ -174,7 +170,7 @@ impl Flights {
             .fetch_all(
                 query(
                     "-- delivery.of_generation
-                    select id, next_at_ms from deliveries
+                    select id, next_at_ms, {now} as now_ms from deliveries
                     where flight_id = $1 and generation = $2 and state = 'queued' and id > $3
                     order by id limit $4",
                 )
@@ -225,7 +221,7 @@ impl Flights {
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn dirty(&self, untouched: Duration, page: u32) -> Result<Vec<Swept>, Error> {
+    pub async fn dirty(&self, untouched: Duration, page: u32) -> Result<Vec<Snapshot>, Error> {
         let found = self
             .store
             .fetch_all(
@@ -238,14 +234,14 @@ impl Flights {
                 .bind(i64::from(page)),
             )
             .await?;
-        found.iter().map(read_swept).collect()
+        found.iter().map(read_snapshot).collect()
     }
 
     /// The flights of some keys as they are now.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn by_keys(&self, keys: &[(String, String)]) -> Result<Vec<Swept>, Error> {
+    pub async fn by_keys(&self, keys: &[(String, String)]) -> Result<Vec<Snapshot>, Error> {
         let list: Vec<_> = keys.iter().map(|(scope, key)| serde_json::json!({"scope": scope, "key": key})).collect();
         let found = self
             .store
@@ -258,7 +254,7 @@ impl Flights {
                 .bind(rows(&list)),
             )
             .await?;
-        found.iter().map(read_swept).collect()
+        found.iter().map(read_snapshot).collect()
     }
 
     /// Redis was told of a flight as it was at `touched_at_ms`.
@@ -475,19 +471,12 @@ pub(super) fn mirrored_batch(store: &Store) -> Batch<(String, i64), ()> {
 
 fn read_run(row: &Row) -> Result<DueRun, Error> {
     Ok(DueRun {
-        flight: row.get("id")?,
-        scope: row.get("scope")?,
-        key: row.get("key")?,
-        queue: row.get("queue")?,
-        generation: row.get("generation")?,
+        flight: read_snapshot(row)?,
         attempt: row.get("attempt")?,
         name: row.get("name")?,
         data: row.get("data")?,
         priority: row.get("priority")?,
-        next_at_ms: row.get("next_at_ms")?,
-        now_ms: row.get("now_ms")?,
-        state: RunState::parse(&row.get::<String>("state")?)?,
-        result: standing(row)?,
+        due_in: left(row.get("next_at_ms")?, row.get("now_ms")?),
     })
 }
 
@@ -497,11 +486,11 @@ fn standing(row: &Row) -> Result<Option<(String, i64, Millis)>, Error> {
 }
 
 fn read_delivery(row: &Row) -> Result<DueDelivery, Error> {
-    Ok(DueDelivery { id: row.get("id")?, next_at_ms: row.get("next_at_ms")? })
+    Ok(DueDelivery { id: row.get("id")?, due_in: left(row.get("next_at_ms")?, row.get("now_ms")?) })
 }
 
-fn read_swept(row: &Row) -> Result<Swept, Error> {
-    Ok(Swept {
+fn read_snapshot(row: &Row) -> Result<Snapshot, Error> {
+    Ok(Snapshot {
         flight: row.get("id")?,
         scope: row.get("scope")?,
         key: row.get("key")?,

@@ -1,6 +1,7 @@
 //! A wish over HTTP: claim, accept, publish.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Error, Intake};
 use crate::clock::{Millis, millis};
 use crate::config;
-use crate::dedupe::{Look, Mark, What};
+use crate::dedupe::{Look, What};
 use crate::fault;
 use crate::flight::{
     Accepted, Answer, Ask, Channel, DueDelivery, DueRun, Idempotency, NewSubscription, RunSpec, RunState, Status,
@@ -162,7 +163,7 @@ impl Intake {
     /// Tells Redis what SQL decided, where it does not know.
     pub(super) fn publish(&self, accepted: &Accepted, run: &RunSpec, look: Option<&Look>) {
         for id in &accepted.deliveries {
-            self.publisher.send(Publish::Delivery(DueDelivery { id: id.clone(), next_at_ms: accepted.now_ms }));
+            self.publisher.send(Publish::Delivery(DueDelivery { id: id.clone(), due_in: Duration::ZERO }));
         }
         let is_news = match accepted.status {
             Status::Queued => true,
@@ -173,33 +174,16 @@ impl Intake {
             return;
         }
         if accepted.run_state == RunState::Pending {
-            self.publisher.send(Publish::Run(DueRun {
-                flight: accepted.flight.clone(),
-                scope: accepted.scope.clone(),
-                key: accepted.key.clone(),
-                queue: accepted.queue.clone(),
-                generation: accepted.generation,
+            self.publisher.send(Publish::Run(Box::new(DueRun {
+                flight: accepted.snapshot(),
                 attempt: accepted.attempt,
                 name: run.name.clone(),
                 data: run.data.clone(),
                 priority: accepted.priority,
-                next_at_ms: accepted.next_at_ms,
-                now_ms: accepted.now_ms,
-                state: accepted.run_state,
-                result: accepted.result.clone(),
-            }));
-        } else {
-            self.publisher.send(Publish::Mark(Box::new(Mark {
-                scope: accepted.scope.clone(),
-                key: accepted.key.clone(),
-                flight: accepted.flight.clone(),
-                generation: accepted.generation,
-                state: accepted.run_state,
-                leader: String::new(),
-                queue: accepted.queue.clone(),
-                result: accepted.result.clone(),
-                fresh_for: None,
+                due_in: Duration::from_millis(u64::try_from(accepted.next_at_ms - accepted.now_ms).unwrap_or(0)),
             })));
+        } else {
+            self.publisher.send(Publish::Mark(Box::new(accepted.snapshot())));
         }
     }
 

@@ -17,7 +17,7 @@ pub struct RequestView {
     pub row: RequestRow,
     pub state: RequestState,
     /// How many jobs are served before its run: 0 is the next.
-    pub position: Option<i64>,
+    pub position: Option<u64>,
     /// JSON.
     pub progress: Option<Box<RawValue>>,
 }
