@@ -16,5 +16,6 @@ pub mod publish;
 pub mod queue;
 pub mod redis;
 pub mod retry;
+pub mod runner;
 pub mod store;
 pub mod text;

@@ -63,7 +63,13 @@ pub enum Verdict {
     },
     /// To be sent again after this long; `counts` says whether this was an attempt. `slot`: a place in the pace was
     /// reserved for then.
-    Again { after: Duration, reason: String, counts: bool, ambiguous: bool, slot: bool },
+    Again {
+        after: Duration,
+        reason: String,
+        counts: bool,
+        ambiguous: bool,
+        slot: bool,
+    },
     Suppressed {
         reason: String,
     },

@@ -1,0 +1,333 @@
+//! The loop over one queue: settle what ended, take what is next, wait to be woken.
+//!
+//! One script call is under way at a time. Whatever ends meanwhile rides in the next, which also takes new jobs: batches
+//! form by themselves under load, and a lone job goes at once. There is no polling: an idle consumer blocks on the queue's
+//! marker.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use metrics::{counter, gauge, histogram};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{Handler, Hold, Stopped};
+use crate::clock::{Clock, millis};
+use crate::id;
+use crate::queue::{Ended, How, Queue, Record, Settlement, Take, Taken};
+use crate::redis::Wake;
+
+/// Settlements in one call at most: more gain nothing, and hold Redis up.
+const SETTLE_MOST: usize = 100;
+/// How soon a call that Redis did not answer is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How often SQL is asked for due work while Redis is away.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The bounds of a consumer.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Jobs in hand at once.
+    pub concurrency: usize,
+    /// Jobs taken in one call at most.
+    pub batch: usize,
+    pub lease: Duration,
+    pub renew: Duration,
+    pub stalled_interval: Duration,
+    pub max_stalled: u32,
+    pub drain_delay: Duration,
+    pub shutdown_grace: Duration,
+}
+
+/// Works one queue off.
+pub struct Consumer {
+    queue: Queue,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    clock: Clock,
+    worker: String,
+    token: String,
+    running: Arc<Mutex<HashMap<String, Hold>>>,
+    tasks: JoinSet<()>,
+    done: mpsc::UnboundedSender<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    /// Polled work, which has no job.
+    polled: Arc<()>,
+    poll_hold: Hold,
+}
+
+impl Consumer {
+    /// `worker` is the name that `getWorkers()` shows.
+    pub fn new(queue: Queue, handler: Arc<dyn Handler>, limits: Limits, clock: Clock, worker: String) -> Self {
+        let (done, ended) = mpsc::unbounded_channel();
+        Self {
+            queue,
+            handler,
+            limits,
+            clock,
+            worker,
+            token: id::new_token(),
+            running: Arc::default(),
+            tasks: JoinSet::new(),
+            done,
+            ended,
+            polled: Arc::new(()),
+            poll_hold: Hold::default(),
+        }
+    }
+
+    /// Works until `stop`; then finishes what it holds, or hands it back after the grace.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let renewing =
+            tokio::spawn(renew(self.queue.clone(), self.running.clone(), self.token.clone(), self.limits.clone()));
+        let mut watch = self.queue.watch(&self.worker);
+        let mut up = self.queue.redis().watch();
+        let mut unsettled: Vec<Ended> = Vec::new();
+        let mut next_stalled_check = Instant::now();
+        // Set when a take's answer was lost: what it took is put back first.
+        let mut is_unsure = false;
+        let mut stopping_since: Option<Instant> = None;
+
+        loop {
+            while let Ok(ended) = self.ended.try_recv() {
+                unsettled.push(ended);
+            }
+            while self.tasks.try_join_next().is_some() {}
+            if stop.is_cancelled() && stopping_since.is_none() {
+                stopping_since = Some(Instant::now());
+            }
+            if let Some(since) = stopping_since {
+                let in_hand = self.tasks.len();
+                if in_hand == 0
+                    && (unsettled.is_empty() || since.elapsed() > self.limits.shutdown_grace || !*up.borrow())
+                {
+                    break;
+                }
+                if since.elapsed() > self.limits.shutdown_grace {
+                    self.stop_all(Stopped::Stopping);
+                    if since.elapsed() > self.limits.shutdown_grace + Duration::from_secs(5) {
+                        warn!(queue = %self.queue.name(), "{in_hand} jobs did not stop; their leases will end");
+                        break;
+                    }
+                }
+            }
+
+            let mut wait = self.limits.drain_delay;
+            if *up.borrow_and_update() {
+                if Instant::now() >= next_stalled_check && stopping_since.is_none() {
+                    self.recover_stalled().await;
+                    next_stalled_check = Instant::now() + self.limits.stalled_interval;
+                }
+                if is_unsure && self.reclaim(&unsettled).await {
+                    is_unsure = false;
+                }
+                let room = if stopping_since.is_some() || is_unsure { 0 } else { self.room() };
+                if room > 0 || !unsettled.is_empty() {
+                    let rest = unsettled.split_off(unsettled.len().min(SETTLE_MOST));
+                    let batch = std::mem::replace(&mut unsettled, rest);
+                    match self.call(&batch, room).await {
+                        Ok((settlements, taken)) => {
+                            unsettled.extend(refused(batch, &settlements));
+                            let took = taken.jobs.len();
+                            wait = self.wait_after(&taken);
+                            for record in taken.jobs {
+                                self.start(record);
+                            }
+                            if !unsettled.is_empty() || (took > 0 && took == room && self.room() > 0) {
+                                continue;
+                            }
+                        }
+                        Err(error) => {
+                            debug!(queue = %self.queue.name(), %error, "redis did not answer; trying again");
+                            unsettled.splice(0..0, batch);
+                            is_unsure |= room > 0;
+                            wait = AGAIN;
+                        }
+                    }
+                }
+                wait = wait.min(next_stalled_check.saturating_duration_since(Instant::now()));
+            } else {
+                if stopping_since.is_none() {
+                    self.poll().await;
+                }
+                wait = POLL;
+            }
+            if stopping_since.is_some() {
+                wait = wait.min(Duration::from_millis(50));
+            }
+
+            let can_take = stopping_since.is_none() && self.room() > 0 && *up.borrow();
+            if can_take && wait > Duration::ZERO {
+                watch.arm(wait);
+            }
+            tokio::select! {
+                // Dropped: nothing; what was sent stays in the channel.
+                Some(ended) = self.ended.recv() => unsettled.push(ended),
+                // Dropped: nothing; the watch stays armed and keeps its wake.
+                wake = watch.wait(), if can_take => if wake == Wake::Lost { tokio::time::sleep(AGAIN).await },
+                // Dropped: a hint only.
+                _ = up.changed() => {}
+                () = stop.cancelled(), if stopping_since.is_none() => {}
+                // An armed watch ends its wait by itself; this is for the rest.
+                () = tokio::time::sleep(wait), if !can_take => {}
+            }
+        }
+        renewing.abort();
+        self.tasks.abort_all();
+        watch.stop().await;
+        if !unsettled.is_empty() {
+            info!(queue = %self.queue.name(), "left {} ended jobs to their leases: redis is away", unsettled.len());
+        }
+    }
+
+    fn room(&self) -> usize {
+        let in_hand = self.tasks.len();
+        self.limits.concurrency.saturating_sub(in_hand).min(self.limits.batch)
+    }
+
+    async fn call(&self, ended: &[Ended], room: usize) -> Result<(Vec<Settlement>, Taken), crate::queue::Error> {
+        let take = (room > 0).then(|| Take {
+            max: u32::try_from(room).unwrap_or(u32::MAX),
+            token: self.token.clone(),
+            lease_ms: millis(self.limits.lease),
+            worker_name: Some(self.worker.clone()),
+        });
+        let started = Instant::now();
+        let answer = self.queue.settle(ended, take.as_ref(), self.clock.now_ms()).await?;
+        let queue = self.queue.name().to_string();
+        histogram!("onetake_queue_settle_seconds", "queue" => queue.clone()).record(started.elapsed().as_secs_f64());
+        counter!("onetake_queue_taken_total", "queue" => queue.clone()).increment(answer.1.jobs.len() as u64);
+        counter!("onetake_queue_settled_total", "queue" => queue.clone()).increment(ended.len() as u64);
+        gauge!("onetake_runner_active", "queue" => queue).set(self.tasks.len() as f64);
+        Ok(answer)
+    }
+
+    /// How long an idle consumer may block, by what the take said.
+    fn wait_after(&self, taken: &Taken) -> Duration {
+        let mut wait = self.limits.drain_delay;
+        if let Some(ms) = taken.rate_limited_ms {
+            wait = Duration::from_millis(u64::try_from(ms).unwrap_or(0).clamp(1, 30_000));
+        } else if let Some(due_ms) = taken.next_due_ms.filter(|_| !taken.is_paused) {
+            let left = u64::try_from(due_ms - self.clock.now_ms()).unwrap_or(0);
+            wait = wait.min(Duration::from_millis(left.max(1)));
+        }
+        wait
+    }
+
+    fn start(&mut self, record: Record) {
+        let token = self.token.clone();
+        let job = match record {
+            Record::Job(job) => job,
+            Record::Unreadable { id, reason } => {
+                warn!(queue = %self.queue.name(), job.id = %id, "job {id} is unreadable: {reason}");
+                let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
+                return;
+            }
+        };
+        let id = job.id.clone();
+        if let Some(reason) = job.deferred_failure.clone().filter(|_| self.handler.heeds_deferred_failure()) {
+            let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
+            return;
+        }
+        let hold = Hold::default();
+        self.running.lock().expect("no user panics inside").insert(id.clone(), hold.clone());
+        let (handler, running, done) = (self.handler.clone(), self.running.clone(), self.done.clone());
+        debug!(queue = %self.queue.name(), job.id = %id, "took job {id}");
+        self.tasks.spawn(async move {
+            let handled = AssertUnwindSafe(handler.handle(*job, hold)).catch_unwind().await;
+            let how = handled.unwrap_or_else(|_| How::Fail { reason: "the processor panicked".into(), stack: None });
+            let _ = done.send(Ended { id: id.clone(), token, how });
+            running.lock().expect("no user panics inside").remove(&id);
+        });
+    }
+
+    async fn poll(&mut self) {
+        // Work of an earlier poll that is still under way counts: it sits in `tasks`.
+        let room = self.room();
+        if room == 0 {
+            return;
+        }
+        for work in self.handler.poll(room, self.poll_hold.clone()).await {
+            let mark = self.polled.clone();
+            self.tasks.spawn(async move {
+                let _mark = mark;
+                let _ = AssertUnwindSafe(work).catch_unwind().await;
+            });
+        }
+    }
+
+    fn stop_all(&self, why: Stopped) {
+        self.poll_hold.stop(why);
+        for hold in self.running.lock().expect("no user panics inside").values() {
+            hold.stop(why);
+        }
+    }
+
+    async fn recover_stalled(&self) {
+        let interval_ms = millis(self.limits.stalled_interval);
+        match self.queue.recover_stalled(self.clock.now_ms(), interval_ms, self.limits.max_stalled).await {
+            Ok(recovered) if !recovered.is_empty() => {
+                counter!("onetake_queue_stalled_total", "queue" => self.queue.name().to_string())
+                    .increment(recovered.len() as u64);
+                info!(queue = %self.queue.name(), "recovered {} stalled jobs", recovered.len());
+            }
+            Ok(_) => {}
+            Err(error) => debug!(queue = %self.queue.name(), %error, "could not look for stalled jobs"),
+        }
+    }
+
+    /// Puts back what a lost answer had taken. True when that is known to be done.
+    async fn reclaim(&self, unsettled: &[Ended]) -> bool {
+        let mut held: Vec<String> = self.running.lock().expect("no user panics inside").keys().cloned().collect();
+        held.extend(unsettled.iter().map(|ended| ended.id.clone()));
+        self.queue.reclaim(&self.token, &held).await.is_ok()
+    }
+}
+
+/// Jobs that could not end as they wanted, because of their children: failed instead.
+fn refused(batch: Vec<Ended>, settlements: &[Settlement]) -> Vec<Ended> {
+    let mut again = Vec::new();
+    for (ended, settlement) in batch.into_iter().zip(settlements) {
+        let reason = match settlement {
+            Settlement::Settled => continue,
+            Settlement::Lost => {
+                debug!(job.id = %ended.id, "job {} was lost before it was settled", ended.id);
+                continue;
+            }
+            Settlement::ChildrenPending => "the job has children that are not done",
+            Settlement::ChildFailed => "a child of the job failed",
+        };
+        again.push(Ended { how: How::Fail { reason: reason.into(), stack: None }, ..ended });
+    }
+    again
+}
+
+/// T4 in Redis: keeps the locks of what is in hand.
+async fn renew(queue: Queue, running: Arc<Mutex<HashMap<String, Hold>>>, token: String, limits: Limits) {
+    loop {
+        tokio::time::sleep(limits.renew).await;
+        let held: Vec<(String, String)> =
+            running.lock().expect("no user panics inside").keys().map(|id| (id.clone(), token.clone())).collect();
+        if held.is_empty() {
+            continue;
+        }
+        match queue.extend(&held, millis(limits.lease)).await {
+            Ok(lost) => {
+                let running = running.lock().expect("no user panics inside");
+                for id in lost {
+                    // One that ended meanwhile is settled or about to be.
+                    if let Some(hold) = running.get(&id) {
+                        hold.stop(Stopped::Lost);
+                    }
+                }
+            }
+            Err(error) => debug!(queue = %queue.name(), %error, "could not renew locks"),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The runner: takes jobs, has them handled, and settles them.
+//!
+//! One [`Consumer`] per queue owns the loop; what a job means is its [`Handler`]'s business:
+//!
+//! | queue | handler | the job is |
+//! |---|---|---|
+//! | plain | [`PlainJobs`] | the work itself; BullMQ's attempts and backoff count |
+//! | intake | [`Followers`] | a wish; it is parked until its run has ended |
+//! | work | [`Runs`] | a wake-up for a run whose truth is in SQL |
+//! | delivery | `delivery::Deliveries` | a wake-up for a delivery whose truth is in SQL |
+//!
+//! While Redis is away, handlers whose truth is in SQL are asked for due work instead ([`Handler::poll`]).
+
+mod consumer;
+mod follow;
+mod hold;
+mod plain;
+mod progress;
+mod run;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::flight::Claimed;
+use crate::processor::Failure;
+use crate::queue::{How, Job};
+use crate::store::Query;
+
+pub use consumer::{Consumer, Limits};
+pub use follow::Followers;
+pub use hold::{Hold, Holds, Stopped};
+pub use plain::PlainJobs;
+pub use run::Runs;
+
+/// What the jobs of a queue mean.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Does what the job asks for, and says what is to be done to the job.
+    ///
+    /// When `hold` is stopped, it should come to an end soon; its answer counts still.
+    async fn handle(&self, job: Job, hold: Hold) -> How;
+
+    /// Whether a failure that BullMQ deferred ends the job. Not where SQL alone knows how the work ended.
+    fn heeds_deferred_failure(&self) -> bool {
+        true
+    }
+
+    /// Work that SQL says is due, while Redis is away: at most `most` pieces.
+    async fn poll(&self, most: usize, hold: Hold) -> Vec<BoxFuture<'static, ()>> {
+        let _ = (most, hold);
+        Vec::new()
+    }
+}
+
+/// What a workload adds to the making of a result.
+#[async_trait]
+pub trait Workload: Send + Sync {
+    /// Takes what the processor made: checks it, keeps its files, and says which rows belong to it.
+    ///
+    /// # Errors
+    /// Why the attempt failed after all.
+    async fn keep(&self, run: &Claimed, made: Value) -> Result<(Value, Vec<Query>), Failure>;
+}
+
+/// For queues of no workload: the result is what was made.
+pub struct Plainly;
+
+#[async_trait]
+impl Workload for Plainly {
+    async fn keep(&self, _run: &Claimed, made: Value) -> Result<(Value, Vec<Query>), Failure> {
+        Ok((made, Vec::new()))
+    }
+}

@@ -1,0 +1,244 @@
+//! Runs: T3 claim, the work itself, T5 finish. The Redis job is a wake-up; SQL says whether there is anything to do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use metrics::{counter, histogram};
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::hold::Holds;
+use super::plain::{Scratch, raw};
+use super::{Handler, Hold, Stopped, Workload, progress};
+use crate::clock::{Clock, millis};
+use crate::config;
+use crate::dedupe::{Dedupe, Wakes, What};
+use crate::fault;
+use crate::flight::{Claim, ClaimAsk, Claimed, Ending, Finish, Finished, Flights, Outcome};
+use crate::id;
+use crate::processor::{Failure, Processor, Work};
+use crate::publish::{Publish, Publisher, parse_leader_id};
+use crate::queue::{How, Job, Queue};
+
+/// How soon a run is looked at again when SQL was away.
+const SQL_AWAY: Duration = Duration::from_secs(1);
+
+/// Makes the runs of one work queue. Cheap to clone.
+#[derive(Clone)]
+pub struct Runs {
+    pub queue: Queue,
+    pub flights: Flights,
+    pub dedupe: Dedupe,
+    pub wakes: Wakes,
+    pub publisher: Publisher,
+    pub holds: Holds,
+    pub processor: Arc<dyn Processor>,
+    pub workload: Arc<dyn Workload>,
+    pub settings: Arc<config::Queue>,
+    pub clock: Clock,
+    pub lease: Duration,
+    pub scratch: PathBuf,
+}
+
+#[async_trait]
+impl Handler for Runs {
+    async fn handle(&self, job: Job, hold: Hold) -> How {
+        let Some((flight, generation)) = parse_leader_id(&job.id) else {
+            return fail("this queue takes no jobs from outside: its jobs are made by requests");
+        };
+        fault::point("run.taken");
+        let how = self.advance(flight, generation, Some(&job.id), hold).await;
+        fault::point("settle.published");
+        how
+    }
+
+    fn heeds_deferred_failure(&self) -> bool {
+        false
+    }
+
+    async fn poll(&self, most: usize, hold: Hold) -> Vec<BoxFuture<'static, ()>> {
+        let queue = self.queue.name().as_str();
+        if self.flights.was_paused(queue).await.unwrap_or(true) {
+            return Vec::new();
+        }
+        let due = self.flights.due_runs(queue, u32::try_from(most).unwrap_or(u32::MAX)).await.unwrap_or_default();
+        due.into_iter()
+            .map(|run| {
+                let (runs, hold) = (self.clone(), hold.clone());
+                Box::pin(async move {
+                    runs.advance(&run.flight.flight, run.flight.generation, None, hold).await;
+                }) as BoxFuture<'static, ()>
+            })
+            .collect()
+    }
+}
+
+impl Runs {
+    /// Takes a run as far as it goes now, and says what its job should become.
+    async fn advance(&self, flight: &str, generation: i64, job: Option<&str>, hold: Hold) -> How {
+        let ask =
+            ClaimAsk { flight: flight.to_owned(), generation, token: id::new_token(), lease_ms: millis(self.lease) };
+        match self.flights.claim(ask).await {
+            Ok(Claim::Claimed(run)) => self.make(*run, job, hold).await,
+            Ok(Claim::Over(outcome)) => end_as(outcome),
+            Ok(Claim::In(wait)) => self.delay(wait),
+            Ok(Claim::Exhausted) => {
+                for finished in self.flights.rescue(100).await.unwrap_or_default() {
+                    self.tell(finished).await;
+                }
+                self.delay(Duration::from_millis(50))
+            }
+            Ok(Claim::Unknown) => fail("no such run"),
+            Err(error) => {
+                warn!(%error, "put a run back: SQL is away");
+                self.delay(SQL_AWAY)
+            }
+        }
+    }
+
+    async fn make(&self, run: Claimed, job: Option<&str>, hold: Hold) -> How {
+        fault::point("run.claimed");
+        let _held = self.holds.run(&run.flight, &run.token, &hold);
+        let started = Instant::now();
+        let ending = tokio::select! {
+            // Dropped: the attempt ends, and leaves nothing running.
+            ending = self.attempt(&run, job) => ending,
+            why = hold.stopped() => match why {
+                Stopped::Lost => {
+                    counter!("onetake_runs_lost_total", "queue" => run.queue.clone()).increment(1);
+                    return self.delay(Duration::ZERO);
+                }
+                Stopped::Stopping => (Ending::Later(Duration::ZERO, "the server stopped".into()), Vec::new()),
+            },
+        };
+        fault::point("run.processed");
+        histogram!("onetake_run_seconds", "queue" => run.queue.clone()).record(started.elapsed().as_secs_f64());
+        let is_handed_back = matches!(ending.0, Ending::Later(..));
+        let negative_ttl = self.settings.dedupe.as_ref().map_or(Duration::ZERO, |d| d.negative_ttl.0);
+        let finish = Finish {
+            flight: run.flight.clone(),
+            token: run.token.clone(),
+            ending: ending.0,
+            negative_ttl,
+            with: ending.1,
+        };
+        let finished = self.finish(finish).await;
+        fault::point("run.completed");
+        let how = match &finished {
+            Some(Finished::Over { outcome, .. }) => end_as(outcome.clone()),
+            // The next attempt has a job of its own; one that was handed back keeps this one.
+            Some(Finished::Again(next)) if is_handed_back => self.delay(next.due_in),
+            Some(Finished::Again(next)) => {
+                let reason = format!("attempt {} failed; the next is in {:?}", next.attempt, next.due_in);
+                How::Fail { reason, stack: None }
+            }
+            Some(Finished::Lost) | None => self.delay(Duration::ZERO),
+        };
+        if let Some(finished) = finished {
+            self.tell(finished).await;
+        }
+        how
+    }
+
+    async fn attempt(&self, run: &Claimed, job: Option<&str>) -> (Ending, Vec<crate::store::Query>) {
+        let scratch = match Scratch::make(&self.scratch, &run.flight) {
+            Ok(scratch) => scratch,
+            Err(reason) => return (Ending::Failed(reason), Vec::new()),
+        };
+        let work = Work {
+            id: format!("{}-{}-{}", run.flight, run.generation, run.attempt),
+            queue: run.scope.clone(),
+            name: run.name.clone(),
+            data: raw(run.data.clone()),
+            attempt: u32::try_from(run.attempt).unwrap_or(u32::MAX),
+            scratch: scratch.path.clone(),
+        };
+        let (progress, passing_on) = progress::forward(self.progress_of(run, job));
+        progress(Value::from(0));
+        let made = self.processor.process(work, progress).await;
+        let kept = match made {
+            Ok(made) => self.workload.keep(run, made).await,
+            Err(failure) => Err(failure),
+        };
+        let _ = passing_on.await;
+        match kept {
+            Ok((value, rows)) => (Ending::Succeeded(value.to_string()), rows),
+            Err(Failure::Retry { reason }) => (Ending::Failed(reason), Vec::new()),
+            Err(Failure::Final { reason }) => (Ending::FailedForGood(reason), Vec::new()),
+            Err(Failure::Later { delay, reason }) => (Ending::Later(delay, reason), Vec::new()),
+        }
+    }
+
+    fn progress_of(&self, run: &Claimed, job: Option<&str>) -> impl Fn(Value) -> BoxFuture<'static, ()> + use<> {
+        let (runs, run, job) = (self.clone(), run.clone(), job.map(ToOwned::to_owned));
+        move |value| {
+            let (runs, run, job) = (runs.clone(), run.clone(), job.clone());
+            Box::pin(async move {
+                let json = value.to_string();
+                if let Some(job) = job {
+                    let _ = runs.queue.progress(&job, &raw(json.clone())).await;
+                }
+                let noted = runs.dedupe.progress(&run.scope, &run.key, &run.flight, run.generation, &json).await;
+                if noted.unwrap_or(false) {
+                    runs.dedupe.wake(&run.flight, What::Progress).await;
+                }
+            })
+        }
+    }
+
+    /// T5, tried until it holds: the work is done, and must not be lost because SQL is away for a while. `None` when it was
+    /// away for so long that the lease has ended anyway.
+    async fn finish(&self, finish: Finish) -> Option<Finished> {
+        let started = Instant::now();
+        loop {
+            match self.flights.finish(finish.clone()).await {
+                Ok(finished) => return Some(finished),
+                Err(error) if error.is_repeatable() && started.elapsed() < self.lease.max(Duration::from_secs(60)) => {
+                    warn!(%error, "could not write the end of a run down; trying again");
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(error) => {
+                    warn!(%error, "could not write the end of a run down; its lease will end");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Tells Redis and those who wait what became of a run.
+    async fn tell(&self, finished: Finished) {
+        match finished {
+            Finished::Over { flight, outcome } => {
+                let word = if outcome.is_success() { "succeeded" } else { "failed" };
+                counter!("onetake_runs_total", "queue" => flight.queue.clone(), "outcome" => word).increment(1);
+                info!(flight = %flight.flight, generation = flight.generation, "run of {} {} {word}", flight.scope, flight.key);
+                let (id, generation) = (flight.flight.clone(), flight.generation);
+                self.publisher.send(Publish::Mark(flight));
+                fault::point("settle.mirrored");
+                self.publisher.send(Publish::DeliveriesOf { flight: id.clone(), generation });
+                self.wakes.tell(&id, What::Ended);
+                self.dedupe.wake(&id, What::Ended).await;
+            }
+            Finished::Again(run) => self.publisher.send(Publish::Run(run)),
+            Finished::Lost => {}
+        }
+    }
+
+    fn delay(&self, wait: Duration) -> How {
+        How::Delay { until_ms: self.clock.now_ms() + millis(wait) }
+    }
+}
+
+fn end_as(outcome: Outcome) -> How {
+    match outcome {
+        Outcome::Succeeded(value) => How::Complete { value: raw(value) },
+        Outcome::Failed(reason) | Outcome::Cancelled(reason) => How::Fail { reason, stack: None },
+    }
+}
+
+fn fail(reason: &str) -> How {
+    How::Fail { reason: reason.to_owned(), stack: None }
+}
