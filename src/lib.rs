@@ -11,6 +11,7 @@ pub mod fault;
 pub mod flight;
 pub mod id;
 pub mod intake;
+pub mod pace;
 pub mod processor;
 pub mod publish;
 pub mod queue;

@@ -41,6 +41,8 @@ pub struct DeliveryLease {
     /// How often it may have been sent without our knowing.
     pub ambiguous: i64,
     pub slot_at_ms: Option<Millis>,
+    /// What the run was given, JSON.
+    pub data: String,
     pub outcome: Outcome,
     pub now_ms: Millis,
 }
@@ -62,7 +64,7 @@ pub enum Verdict {
         receipt: String,
     },
     /// To be sent again after this long; `counts` says whether this was an attempt. `slot`: a place in the pace was
-    /// reserved for then.
+    /// reserved for then. An empty reason is not noted in the history.
     Again {
         after: Duration,
         reason: String,
@@ -280,7 +282,7 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
             query(
                 "-- delivery.lease.read
                 select d.id, d.flight_id, d.generation, d.channel, d.target, d.attempts, d.ambiguous, d.slot_at_ms,
-                  s.subscriber, f.scope, f.key, n.state, n.result, n.error, {now} as now_ms
+                  s.subscriber, f.scope, f.key, f.data, n.state, n.result, n.error, {now} as now_ms
                 from deliveries d
                 join subscriptions s on s.id = d.id
                 join flights f on f.id = d.flight_id
@@ -306,6 +308,7 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
             attempts: row.get("attempts")?,
             ambiguous: row.get("ambiguous")?,
             slot_at_ms: row.get("slot_at_ms")?,
+            data: row.get("data")?,
             outcome: Outcome::read(&row)?,
             now_ms: row.get("now_ms")?,
             id: id.clone(),
@@ -372,7 +375,7 @@ async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
     )
     .await?;
     let held: Vec<_> = marks.iter().filter(|mark| owned.contains(&mark.id)).collect();
-    let events: Vec<_> = held.iter().map(|mark| MarkRow::of(mark)).collect();
+    let events: Vec<_> = held.iter().map(|mark| MarkRow::of(mark)).filter(|row| row.error != Some("")).collect();
     tx.execute(
         query(
             "-- delivery.mark.event

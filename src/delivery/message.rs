@@ -1,0 +1,55 @@
+//! What a person is told: a video with its caption, a plain text, or why there is none.
+
+use serde_json::{Map, Value};
+
+use super::mailbox::readable;
+use super::template;
+use crate::config;
+use crate::flight::{DeliveryLease, Outcome};
+
+/// A message to a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub text: String,
+    /// The stored file's name, if there is a video to go with it.
+    pub file: Option<String>,
+    /// Telegram's id of a video that was imported.
+    pub file_id: Option<String>,
+    is_success: bool,
+}
+
+impl Message {
+    pub fn of(lease: &DeliveryLease, videos: &config::Videos) -> Self {
+        // A failure has no result; what was asked for still names it.
+        let mut fields = object(&lease.data);
+        let Outcome::Succeeded(result) = &lease.outcome else {
+            let text = template::fill(&videos.failure_message, &fields);
+            return Self { text, file: None, file_id: None, is_success: false };
+        };
+        let value: Value = serde_json::from_str(result).unwrap_or_default();
+        let text_of = |name: &str| value.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+        let (file, file_id) = (text_of("file"), text_of("file_id"));
+        if file.is_none() && file_id.is_none() {
+            return Self { text: readable(&value), file, file_id, is_success: true };
+        }
+        fields.extend(object(result));
+        Self { text: template::fill(&videos.caption, &fields), file, file_id, is_success: true }
+    }
+
+    pub fn has_video(&self) -> bool {
+        self.file.is_some() || self.file_id.is_some()
+    }
+
+    /// "video", "result", or "message" for a failure.
+    pub fn kind(&self) -> &'static str {
+        match (self.is_success, self.has_video()) {
+            (false, _) => "message",
+            (true, true) => "video",
+            (true, false) => "result",
+        }
+    }
+}
+
+fn object(json: &str) -> Map<String, Value> {
+    serde_json::from_str(json).unwrap_or_default()
+}
