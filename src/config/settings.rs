@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::QueueName;
@@ -57,7 +58,7 @@ impl fmt::Debug for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -144,11 +145,43 @@ pub enum Eviction {
     Warn,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// `open`, and a table for each declared queue beside it.
+#[derive(Clone, Debug)]
 pub struct Queues {
     pub open: bool,
-    #[serde(flatten)]
     pub declared: BTreeMap<QueueName, Queue>,
+}
+
+/// By hand, because serde's `flatten` forgets where a value stood: an error could not name its key any more.
+impl<'de> Deserialize<'de> for Queues {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(QueuesVisitor)
+    }
+}
+
+struct QueuesVisitor;
+
+impl<'de> Visitor<'de> for QueuesVisitor {
+    type Value = Queues;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of queues")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Queues, M::Error> {
+        let mut open = None;
+        let mut declared = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "open" {
+                open = Some(map.next_value()?);
+            } else {
+                let name = QueueName::parse(&key).map_err(|why| M::Error::custom(format!("\"{key}\": {why}")))?;
+                declared.insert(name, map.next_value()?);
+            }
+        }
+        let open = open.ok_or_else(|| M::Error::missing_field("open"))?;
+        Ok(Queues { open, declared })
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
