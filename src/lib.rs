@@ -2,6 +2,8 @@
 //!
 //! Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
@@ -9,3 +11,4 @@ pub mod fault;
 pub mod id;
 pub mod processor;
 pub mod retry;
+pub mod telemetry;
