@@ -16,8 +16,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("cannot reach {server}: is the server running? start it with `onetake serve` or `onetake dev`")]
-    Unreachable { server: Url, source: reqwest::Error },
+    /// The cause stands inside the sentence, so that the advice comes last.
+    #[error("cannot reach {server} ({cause}); is the server running? start it with `onetake serve` or `onetake dev`")]
+    Unreachable { server: Url, cause: String },
+    #[error("{server} did not answer in time; what was asked for may have been done")]
+    Silent { server: Url },
     #[error("{}", problem.sentence(*status))]
     Refused { status: StatusCode, problem: Problem },
     #[error("the answer of {server} was cut off or is not JSON; is it a Onetake server?")]
@@ -163,9 +166,10 @@ impl Client {
             request = request.header("content-type", "application/json").body(body);
         }
         let server = || self.server.clone();
-        let answer = request.send().await.map_err(|source| match source.is_connect() {
-            true => Error::Unreachable { server: server(), source },
-            false => Error::Strange { server: server(), source: source.into() },
+        let answer = request.send().await.map_err(|e| match e {
+            e if e.is_connect() => Error::Unreachable { server: server(), cause: root_cause(&e) },
+            e if e.is_timeout() => Error::Silent { server: server() },
+            e => Error::Strange { server: server(), source: e.into() },
         })?;
         let status = answer.status();
         let text = answer.text().await.map_err(|e| Error::Strange { server: server(), source: e.into() })?;
@@ -179,6 +183,12 @@ impl Client {
         let value = serde_json::from_str(&text).map_err(|e| Error::Strange { server: server(), source: e.into() })?;
         Ok(Answer { text, value })
     }
+}
+
+/// The last link of the chain: "Connection refused", without the layers it came through.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let last = std::iter::successors(Some(error), |error| error.source()).last();
+    last.map_or_else(String::new, ToString::to_string)
 }
 
 fn is_this_machine(server: &Url) -> bool {

@@ -29,7 +29,7 @@ pub(super) enum Command {
     /// One job with its data and result.
     Show { queue: String, id: String },
     /// Add a job.
-    Add(Add),
+    Add(Box<Add>),
 }
 
 /// Add a job to a queue.

@@ -81,7 +81,7 @@ enum Command {
     #[command(subcommand)]
     Video(video::Command),
     /// Add a job to a queue (short for `job add`).
-    Enqueue(job::Add),
+    Enqueue(Box<job::Add>),
     /// Queues: list, show, pause, resume.
     #[command(subcommand)]
     Queue(queue::Command),

@@ -192,3 +192,67 @@ async fn send(client: &Client, items: &[Item]) -> anyhow::Result<(u64, u64)> {
     bar.finish_and_clear();
     Ok((imported, skipped))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+
+    use super::*;
+
+    /// A client of a server that has these routes.
+    async fn client(routes: Router) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Client::new(address.parse().unwrap(), Some("otk_one_two".to_owned().into())).unwrap()
+    }
+
+    fn items(count: usize) -> Vec<Item> {
+        let text: String = (0..count).map(|n| format!("n{n},f{n}\n")).collect();
+        import::parse(format!("name,file_id\n{text}").as_bytes(), None).unwrap().items
+    }
+
+    #[tokio::test]
+    async fn items_are_sent_in_batches_and_counted_together() {
+        let take = async |Json(body): Json<Value>| {
+            let count = body["items"].as_array().unwrap().len();
+            assert!(count <= BATCH);
+            Json(json!({"imported": count - 1, "skipped": 1}))
+        };
+        let client = client(Router::new().route("/v1/videos/import", post(take))).await;
+        assert_eq!(send(&client, &items(1001)).await.unwrap(), (998, 3));
+    }
+
+    #[tokio::test]
+    async fn a_refused_batch_says_how_far_it_came() {
+        let refuse = async || {
+            let problem = json!({"title": "Store unavailable", "status": 503, "code": "store_unavailable"});
+            (StatusCode::SERVICE_UNAVAILABLE, Json(problem))
+        };
+        let client = client(Router::new().route("/v1/videos/import", post(refuse))).await;
+        let error = format!("{:#}", send(&client, &items(3)).await.unwrap_err());
+        assert!(error.starts_with("stopped after 0 of 3 items"), "{error}");
+        assert!(error.ends_with("Store unavailable (503, store_unavailable)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn waiting_asks_again_until_the_state_is_final_and_shows_the_key() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let view = async move |headers: HeaderMap| {
+            assert_eq!(headers["authorization"], "Bearer otk_one_two");
+            assert!(headers["prefer"].to_str().unwrap().starts_with("wait="));
+            let state = if counted.fetch_add(1, Ordering::SeqCst) < 2 { "running" } else { "ready" };
+            Json(json!({"id": "r1", "state": state}))
+        };
+        let client = client(Router::new().route("/v1/requests/r1", get(view))).await;
+        assert_eq!(outcome(&client, "r1", 30).await.unwrap().value["state"], "ready");
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+    }
+}
