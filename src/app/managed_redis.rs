@@ -7,12 +7,14 @@
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rand::RngExt;
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,13 +32,26 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// A port that looked free may be taken by the time that Redis binds it; then another is tried.
 const PORTS_TRIED: u32 = 5;
 
+/// Below those that kernels give to outgoing connections. One of these could sit on the port while a crashed child is
+/// away; even a client's own attempt to connect to it again may (it then talks to itself).
+const PORTS: Range<u16> = 20_000..32_000;
+
 /// A running `redis-server`. Dropping it asks the child to end; [`ManagedRedis::stop`] waits for that too.
 pub struct ManagedRedis {
     port: u16,
     password: String,
     supervisor: Arc<Supervisor>,
-    /// Held open: its lock keeps a second instance out of the folder.
-    _lock: File,
+    _lock: Arc<Lock>,
+}
+
+/// Keeps a second instance out of the folder while it is held.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that is being spawned by another thread has the file open too until it execs.
+        let _ = self.0.unlock();
+    }
 }
 
 impl ManagedRedis {
@@ -53,7 +68,7 @@ impl ManagedRedis {
              redis; macOS: brew install redis), or run `onetake serve` with REDIS_URL of a Redis that you have",
         )?;
         let folder = Folder::prepare(dir)?;
-        let lock = folder.lock()?;
+        let lock = Arc::new(folder.lock()?);
         let (pid_file, config) = (folder.file("redis.pid"), folder.file("redis.conf"));
         tokio::task::spawn_blocking(move || supervisor::stop_stray(&pid_file, &config, STOP_WITHIN)).await??;
         let password = folder.password()?;
@@ -64,7 +79,7 @@ impl ManagedRedis {
             let port = folder.port(tried > 1)?;
             folder.write("redis.conf", &folder.config(port, &password))?;
             let supervisor = Supervisor::start(&program, &folder.file("redis.conf"), &folder.file("redis.log"))?;
-            let this = Self { port, password: password.clone(), supervisor, _lock: lock.try_clone()? };
+            let this = Self { port, password: password.clone(), supervisor, _lock: Arc::clone(&lock) };
             match this.until_ready().await {
                 Ok(()) => return Ok(this),
                 Err(error) => {
@@ -163,10 +178,10 @@ impl Folder {
         self.0.join(name)
     }
 
-    fn lock(&self) -> anyhow::Result<File> {
+    fn lock(&self) -> anyhow::Result<Lock> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.file("lock"))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Lock(file)),
             Err(std::fs::TryLockError::WouldBlock) => bail!("{} is in use by another onetake", self.0.display()),
             Err(std::fs::TryLockError::Error(e)) => Err(e).context("cannot lock the data folder"),
         }
@@ -190,10 +205,12 @@ impl Folder {
     fn port(&self, other: bool) -> anyhow::Result<u16> {
         let kept = std::fs::read_to_string(self.file("port")).ok().and_then(|text| text.trim().parse::<u16>().ok());
         let is_free = |port: &u16| *port != 0 && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let mut rng = rand::rng();
+        let mut candidates = std::iter::repeat_with(|| rng.random_range(PORTS)).take(100);
         if let Some(port) = kept.filter(|port| !other && is_free(port)) {
             return Ok(port);
         }
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?.local_addr()?.port();
+        let port = candidates.find(is_free).context("no free port on 127.0.0.1")?;
         self.write("port", &port.to_string())?;
         Ok(port)
     }
