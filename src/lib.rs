@@ -2,7 +2,9 @@
 //!
 //! Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.
 
+pub mod app;
 pub mod catalog;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dedupe;
@@ -19,4 +21,5 @@ pub mod redis;
 pub mod retry;
 pub mod runner;
 pub mod store;
+pub mod telemetry;
 pub mod text;

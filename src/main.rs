@@ -1,1 +1,8 @@
-fn main() {}
+//! The `onetake` program.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    onetake::cli::run().await
+}

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::QueueName;
@@ -41,7 +42,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         for (unit_ms, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
-            if ms >= unit_ms && ms % unit_ms == 0 {
+            if ms >= unit_ms && ms.is_multiple_of(unit_ms) {
                 return write!(f, "{}{unit}", ms / unit_ms);
             }
         }
@@ -57,7 +58,7 @@ impl fmt::Debug for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -144,11 +145,43 @@ pub enum Eviction {
     Warn,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// `open`, and a table for each declared queue beside it.
+#[derive(Clone, Debug)]
 pub struct Queues {
     pub open: bool,
-    #[serde(flatten)]
     pub declared: BTreeMap<QueueName, Queue>,
+}
+
+/// By hand, because serde's `flatten` forgets where a value stood: an error could not name its key any more.
+impl<'de> Deserialize<'de> for Queues {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(QueuesVisitor)
+    }
+}
+
+struct QueuesVisitor;
+
+impl<'de> Visitor<'de> for QueuesVisitor {
+    type Value = Queues;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of queues")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Queues, M::Error> {
+        let mut open = None;
+        let mut declared = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "open" {
+                open = Some(map.next_value()?);
+            } else {
+                let name = QueueName::parse(&key).map_err(|why| M::Error::custom(format!("\"{key}\": {why}")))?;
+                declared.insert(name, map.next_value()?);
+            }
+        }
+        let open = open.ok_or_else(|| M::Error::missing_field("open"))?;
+        Ok(Queues { open, declared })
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,0 +1,200 @@
+//! Looks at what a server with these settings needs, one thing after the other, and says what to do about it.
+//!
+//! [`outside_checks`] is the seam at which the checks of Redis and of the store are plugged in: they need the clients of
+//! lower floors, and the checks here need none.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::managed_redis::find_program;
+use crate::config::Settings;
+
+/// A program that does not even say its version within this time hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// What a check has found.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Finding {
+    pub name: &'static str,
+    pub verdict: Verdict,
+    pub detail: String,
+    /// What to do about it; `None` if all is well.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    pub fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Ok, detail: detail.into(), advice: None }
+    }
+
+    pub fn warn(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, detail: detail.into(), advice: Some(advice.into()) }
+    }
+
+    pub fn fail(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Fail, detail: detail.into(), advice: Some(advice.into()) }
+    }
+}
+
+/// One thing to look at. May find several things about it; changes nothing.
+#[async_trait]
+pub trait Check: Send + Sync {
+    async fn look(&self, settings: &Settings) -> Vec<Finding>;
+}
+
+/// The checks that talk to servers: Redis (reachable, version, eviction, append-only file) and the store (reachable,
+/// migrated).
+pub fn outside_checks() -> Vec<Box<dyn Check>> {
+    Vec::new()
+}
+
+/// Everything that can be found out without the running server.
+pub async fn examine(settings: &Settings) -> Vec<Finding> {
+    let mut checks = outside_checks();
+    checks.push(Box::new(Ffmpeg));
+    checks.push(Box::new(Font));
+    checks.push(Box::new(FilesDir));
+    let mut findings = Vec::new();
+    for check in checks {
+        findings.extend(check.look(settings).await);
+    }
+    findings
+}
+
+/// What the builtin renderer cannot do without.
+struct Ffmpeg;
+
+#[async_trait]
+impl Check for Ffmpeg {
+    async fn look(&self, settings: &Settings) -> Vec<Finding> {
+        const NAME: &str = "ffmpeg";
+        let program = settings.videos.ffmpeg.as_str();
+        let advice = "install ffmpeg (apt-get install ffmpeg), or name yours in videos.ffmpeg";
+        let version = match output(program, &["-hide_banner", "-version"]).await {
+            Ok(text) => text.lines().next().unwrap_or_default().to_owned(),
+            Err(reason) => return vec![Finding::warn(NAME, format!("{program}: {reason}"), advice)],
+        };
+        let filters = output(program, &["-hide_banner", "-filters"]).await.unwrap_or_default();
+        if !filters.contains(" drawtext ") {
+            let advice = "use an ffmpeg that was built with libfreetype, or templates of your own";
+            return vec![Finding::warn(NAME, format!("{version}, without drawtext"), advice)];
+        }
+        vec![Finding::ok(NAME, version)]
+    }
+}
+
+/// With which the names are drawn.
+struct Font;
+
+#[async_trait]
+impl Check for Font {
+    async fn look(&self, settings: &Settings) -> Vec<Finding> {
+        const NAME: &str = "font";
+        let font = settings.videos.font.as_str();
+        if !font.is_empty() {
+            let found = Path::new(font).is_file();
+            let missing = || {
+                Finding::fail(
+                    NAME,
+                    format!("{font} is not there"),
+                    "name a font file in videos.font, or leave it empty",
+                )
+            };
+            return vec![if found { Finding::ok(NAME, font) } else { missing() }];
+        }
+        let advice = "install a font (apt-get install fonts-dejavu-core), or name a file in videos.font";
+        vec![match output("fc-match", &["--format", "%{file}", "sans"]).await {
+            Ok(file) if Path::new(file.trim()).is_file() => Finding::ok(NAME, file.trim()),
+            Ok(_) => Finding::warn(NAME, "fontconfig knows no font", advice),
+            Err(reason) => Finding::warn(NAME, format!("fc-match: {reason}"), advice),
+        }]
+    }
+}
+
+/// Where rendered files go.
+struct FilesDir;
+
+#[async_trait]
+impl Check for FilesDir {
+    async fn look(&self, settings: &Settings) -> Vec<Finding> {
+        const NAME: &str = "files_dir";
+        let dir = settings.files_dir.as_path();
+        // The server makes the folder itself; then it is the nearest one above that must let it.
+        let Some(nearest) =
+            dir.ancestors().map(|d| if d.as_os_str().is_empty() { Path::new(".") } else { d }).find(|d| d.exists())
+        else {
+            return vec![Finding::fail(
+                NAME,
+                format!("{} has no folder above", dir.display()),
+                "name another in files_dir",
+            )];
+        };
+        if !nearest.is_dir() {
+            return vec![Finding::fail(NAME, format!("{} is a file", nearest.display()), "name a folder in files_dir")];
+        }
+        let writable = nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK);
+        vec![match writable {
+            Ok(()) => Finding::ok(NAME, format!("{} can be written", dir.display())),
+            Err(e) => {
+                let advice = "give this user the right to write there, or name another folder in files_dir";
+                Finding::fail(NAME, format!("{}: {}", nearest.display(), e.desc()), advice)
+            }
+        }]
+    }
+}
+
+/// What `program` prints, or why there is nothing.
+async fn output(program: &str, args: &[&str]) -> Result<String, String> {
+    if !program.contains('/') && find_program(program).is_none() {
+        return Err("is not installed".to_owned());
+    }
+    let mut command = tokio::process::Command::new(program);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(PATIENCE, command.output()).await {
+        Err(_) => Err("does not answer".to_owned()),
+        Ok(Err(e)) => Err(e.to_string()),
+        Ok(Ok(output)) if !output.status.success() => Err(format!("ended with {}", output.status)),
+        Ok(Ok(output)) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Options, load};
+
+    fn settings(key: &str, value: &str) -> Settings {
+        let options = Options { directory: "/nowhere".into(), ..Options::default() };
+        load(&options.flag("--test", key, Some(value))).ok().unwrap().settings
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_named_with_advice() {
+        for (check, key) in [(&Ffmpeg as &dyn Check, "videos.ffmpeg"), (&Font, "videos.font"), (&FilesDir, "files_dir")]
+        {
+            let found = check.look(&settings(key, "/etc/passwd/none")).await;
+            assert_ne!(found[0].verdict, Verdict::Ok, "{found:?}");
+            assert!(found[0].advice.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_can_be_made_is_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let found = FilesDir.look(&settings("files_dir", path.to_str().unwrap())).await;
+        assert_eq!(found[0].verdict, Verdict::Ok);
+        assert!(!path.exists(), "looking changes nothing");
+    }
+}

@@ -1,0 +1,427 @@
+//! What does not fit together, found before anything starts, all of it at once.
+//!
+//! Types are already right here (see [`super::load`]); this looks at values and at pairs of them. What only the running
+//! server can know (is there an API key in the table?) is a question it asks: [`Settings::needs_key`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::settings::{Dedupe, Processor, Queue, Role, Settings, Span};
+use crate::id::hash_tag;
+use crate::retry::Backoff;
+
+/// The queue in which deliveries are jobs. Nobody else may declare it.
+pub const DELIVERY_QUEUE: &str = "onetake-delivery";
+
+/// The names that `processor = { kind = "builtin", name = "..." }` may give.
+pub const BUILTIN_PROCESSORS: [&str; 3] = ["video", "noop", "echo"];
+
+/// One reason not to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub key: String,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.key, self.message)
+    }
+}
+
+/// Everything that keeps a server from starting with these settings; empty if nothing does.
+pub fn check(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Problems(Vec::new());
+    durations(settings, &mut problems);
+    http(settings, &mut problems);
+    store(settings, &mut problems);
+    redis(settings, &mut problems);
+    queues(settings, &mut problems);
+    runner(settings, &mut problems);
+    delivery(settings, &mut problems);
+    videos(settings, &mut problems);
+    problems.0
+}
+
+impl Settings {
+    /// Whether others than this machine can reach the server while no bootstrap key is set: then it must not start
+    /// unless the table of keys has one.
+    pub fn needs_key(&self) -> bool {
+        self.role.serves_http() && !is_loopback(&self.http.bind) && self.http.admin_key.expose_secret().is_empty()
+    }
+}
+
+fn is_loopback(bind: &str) -> bool {
+    let host = bind.rsplit_once(':').map_or(bind, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn unless(&mut self, fits: bool, key: impl Into<String>, message: impl Into<String>) {
+        if !fits {
+            self.0.push(Problem { key: key.into(), message: message.into() });
+        }
+    }
+
+    fn address(&mut self, key: impl Into<String>, text: &str) {
+        let fits = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        self.unless(fits, key, "must be an http:// or https:// address");
+    }
+
+    fn backoff(&mut self, key: impl Into<String>, backoff: Backoff) {
+        let (Backoff::Fixed { jitter, .. } | Backoff::Exponential { jitter, .. }) = backoff;
+        self.unless((0.0..=1.0).contains(&jitter), key, "must have a jitter from 0 to 1");
+    }
+}
+
+/// Those where zero would mean "at once, for ever": a loop without a pause, or a lease that nobody can hold.
+fn durations(settings: &Settings, problems: &mut Problems) {
+    let Settings { http, store, redis, runner, reconcile, delivery, telegram, videos, retention, .. } = settings;
+    let spans = [
+        ("http.max_wait", http.max_wait),
+        ("store.slow", store.slow),
+        ("redis.command_timeout", redis.command_timeout),
+        ("runner.lease", runner.lease),
+        ("runner.renew", runner.renew),
+        ("runner.stalled_interval", runner.stalled_interval),
+        ("runner.drain_delay", runner.drain_delay),
+        ("reconcile.interval", reconcile.interval),
+        ("delivery.time_limit", delivery.time_limit),
+        ("telegram.chat_interval", telegram.chat_interval),
+        ("videos.time_limit", videos.time_limit),
+        ("retention.idempotency_keys", retention.idempotency_keys),
+        ("retention.requests", retention.requests),
+        ("retention.mailbox", retention.mailbox),
+        ("retention.files", retention.files),
+        ("retention.every", retention.every),
+    ];
+    for (key, span) in spans {
+        problems.unless(!is_zero(span), key, "must be longer than zero");
+    }
+}
+
+fn http(settings: &Settings, problems: &mut Problems) {
+    let http = &settings.http;
+    problems.unless(is_bind(&http.bind), "http.bind", "must be an address and a port, such as \"127.0.0.1:7700\"");
+    let key_length = http.admin_key.expose_secret().len();
+    problems.unless(key_length == 0 || key_length >= 16, "http.admin_key", "must have 16 characters at least");
+    if !http.public_url.is_empty() {
+        problems.address("http.public_url", &http.public_url);
+    }
+    problems.unless(http.body_limit >= 1024, "http.body_limit", "must be 1024 bytes at least");
+    // serde_json itself gives up at 128.
+    problems.unless((1..=127).contains(&http.json_depth), "http.json_depth", "must be from 1 to 127");
+}
+
+fn is_bind(bind: &str) -> bool {
+    if bind.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let name = |host: &str| !host.is_empty() && !host.contains([':', '/', ' ']);
+    bind.rsplit_once(':').is_some_and(|(host, port)| name(host) && port.parse::<u16>().is_ok())
+}
+
+fn store(settings: &Settings, problems: &mut Problems) {
+    let store = &settings.store;
+    let url = store.url.expose_secret();
+    let is_sqlite = url.starts_with("sqlite:");
+    let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    problems.unless(is_sqlite || is_postgres, "store.url", "must begin with sqlite:// or postgres://");
+    let shared = settings.role == Role::All || !is_sqlite;
+    problems.unless(shared, "role", "must be \"all\" with SQLite, whose file belongs to one process; use Postgres");
+    problems.unless(store.max_connections >= 1, "store.max_connections", "must be 1 at least");
+    problems.unless((1..=1000).contains(&store.batch), "store.batch", "must be from 1 to 1000");
+    let short = store.batch_wait < settings.redis.command_timeout;
+    problems.unless(
+        short,
+        "store.batch_wait",
+        "must be shorter than redis.command_timeout: every write may wait for it",
+    );
+}
+
+fn redis(settings: &Settings, problems: &mut Problems) {
+    let redis = &settings.redis;
+    let scheme = redis.url.expose_secret().split_once("://").map_or("", |(scheme, _)| scheme);
+    let known = matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix")
+        || ["redis-", "rediss-", "valkey-", "valkeys-"].iter().any(|start| scheme.starts_with(start));
+    problems.unless(known, "redis.url", "must begin with redis:// or rediss://");
+    problems.unless(!redis.prefix.is_empty(), "redis.prefix", "must not be empty (BullMQ's own is \"bull\")");
+    problems.unless(!redis.namespace.is_empty(), "redis.namespace", "must not be empty");
+    let apart = redis.prefix != redis.namespace;
+    problems.unless(
+        apart,
+        "redis.namespace",
+        "must differ from redis.prefix: BullMQ's clean-up deletes strangers' keys",
+    );
+    let (prefix, namespace) = (hash_tag(&redis.prefix), hash_tag(&redis.namespace));
+    problems.unless(prefix.is_ok(), "redis.prefix", "must have its braces as one pair around something");
+    problems.unless(
+        namespace == Ok(None),
+        "redis.namespace",
+        "must not have braces: its keys take the queue's hash tag",
+    );
+    // A renewal that may take as long as the lease is none.
+    let timely = redis.command_timeout < settings.runner.lease;
+    problems.unless(timely, "redis.command_timeout", "must be shorter than runner.lease");
+}
+
+fn queues(settings: &Settings, problems: &mut Problems) {
+    let declared = &settings.queues.declared;
+    let tagged_prefix = matches!(hash_tag(&settings.redis.prefix), Ok(Some(_)));
+    for (name, queue) in declared {
+        let at = format!("queues.{name}");
+        let twice = tagged_prefix && name.as_str().contains('{');
+        problems.unless(!twice, &at, "must not have braces: redis.prefix has the hash tag already");
+        problems.unless(name.as_str() != DELIVERY_QUEUE, &at, "is the queue of deliveries and cannot be declared");
+        problems.unless(queue.concurrency >= 1, format!("{at}.concurrency"), "must be 1 at least");
+        problems.unless(queue.attempts >= 1, format!("{at}.attempts"), "must be 1 at least");
+        problems.backoff(format!("{at}.backoff"), queue.backoff);
+        processor(&at, queue, problems);
+        if let Some(rules) = &queue.dedupe {
+            let work = name.work();
+            let taken = declared.contains_key(&work);
+            let message =
+                format!("is the queue in which the runs of \"{name}\" are worked off; it is not declared by itself");
+            problems.unless(!taken, format!("queues.{work}"), message);
+            problems.unless(
+                queue.processor.is_some(),
+                format!("{at}.processor"),
+                "is missing: runs are made by this server",
+            );
+            dedupe(&format!("{at}.dedupe"), rules, problems);
+        }
+    }
+}
+
+fn processor(at: &str, queue: &Queue, problems: &mut Problems) {
+    let (name, limit) = (format!("{at}.processor"), format!("{at}.processor.time_limit"));
+    match &queue.processor {
+        None => {}
+        Some(Processor::Builtin { name: builtin }) => {
+            let known = BUILTIN_PROCESSORS.contains(&builtin.as_str());
+            problems.unless(known, name + ".name", format!("must be one of {}", BUILTIN_PROCESSORS.join(", ")));
+        }
+        Some(Processor::Command { program, time_limit, .. }) => {
+            problems.unless(!program.is_empty(), name + ".program", "must not be empty");
+            problems.unless(!is_zero(*time_limit), limit, "must be longer than zero");
+        }
+        Some(Processor::Http { url, time_limit }) => {
+            problems.address(name + ".url", url);
+            problems.unless(!is_zero(*time_limit), limit, "must be longer than zero");
+        }
+    }
+}
+
+fn dedupe(at: &str, rules: &Dedupe, problems: &mut Problems) {
+    problems.unless(!rules.fields.is_empty(), format!("{at}.fields"), "must name one field at least");
+    let mut seen = BTreeMap::new();
+    let once = rules.fields.iter().all(|field| !field.is_empty() && seen.insert(field, ()).is_none());
+    problems.unless(once, format!("{at}.fields"), "must name each field once, and none that is empty");
+    for (field, value) in &rules.defaults {
+        let key = format!("{at}.defaults.{field}");
+        problems.unless(rules.fields.contains(field), &key, "is no field of the key (see fields)");
+        let plain = !value.is_object() && !value.is_array();
+        problems.unless(plain, key, "must be a text, a number or a boolean");
+    }
+    let lasting = rules.max_age.is_none_or(|age| !is_zero(age));
+    problems.unless(lasting, format!("{at}.max_age"), "must be longer than zero (leave it out to stay fresh for ever)");
+}
+
+fn runner(settings: &Settings, problems: &mut Problems) {
+    let runner = &settings.runner;
+    // Two renewals may be lost and the lease still stands.
+    let lasting = runner.lease.0 >= runner.renew.0.saturating_mul(3);
+    problems.unless(lasting, "runner.lease", "must be three times runner.renew at least");
+    // stalled_interval needs no relation to the lease: locks end by their own clock, it only says how soon that is seen.
+    problems.unless((1..=10_000).contains(&settings.reconcile.page), "reconcile.page", "must be from 1 to 10000");
+}
+
+fn delivery(settings: &Settings, problems: &mut Problems) {
+    let delivery = &settings.delivery;
+    // time_limit may exceed runner.lease: the lease of a delivery is renewed like any other while it is being sent.
+    problems.unless(delivery.concurrency >= 1, "delivery.concurrency", "must be 1 at least");
+    problems.unless(delivery.attempts >= 1, "delivery.attempts", "must be 1 at least");
+    problems.backoff("delivery.backoff", delivery.backoff);
+
+    let telegram = &settings.telegram;
+    problems.address("telegram.base_url", &telegram.base_url);
+    problems.unless(telegram.messages_per_second >= 1, "telegram.messages_per_second", "must be 1 at least");
+    let token = telegram.bot_token.expose_secret();
+    let plausible = token.is_empty() || (token.contains(':') && !token.contains(char::is_whitespace));
+    problems.unless(plausible, "telegram.bot_token", "must look like 123456:ABC-DEF, as @BotFather gave it");
+
+    let message = "must be whsec_ and the base64 of 24 to 64 bytes, or several of these separated by blanks";
+    problems.unless(are_signing_secrets(&settings.webhook.secret), "webhook.secret", message);
+    let waits = settings.webhook.schedule.iter().all(|wait| !is_zero(*wait));
+    problems.unless(waits, "webhook.schedule", "must have no wait of zero");
+}
+
+/// By the rules of Standard Webhooks.
+fn are_signing_secrets(secrets: &SecretString) -> bool {
+    secrets.expose_secret().split_whitespace().all(|secret| {
+        let decoded = secret.strip_prefix("whsec_").and_then(|code| STANDARD.decode(code).ok());
+        decoded.is_some_and(|bytes| (24..=64).contains(&bytes.len()))
+    })
+}
+
+fn videos(settings: &Settings, problems: &mut Problems) {
+    let videos = &settings.videos;
+    for (key, pixels) in [("videos.width", videos.width), ("videos.height", videos.height)] {
+        // The usual pixel format stores colours for pairs of pixels.
+        let fits = (64..=3840).contains(&pixels) && pixels % 2 == 0;
+        problems.unless(fits, key, "must be an even number from 64 to 3840");
+    }
+    problems.unless((1..=60).contains(&videos.seconds), "videos.seconds", "must be from 1 to 60");
+    problems.unless(videos.max_file_bytes >= 1, "videos.max_file_bytes", "must be 1 at least");
+    problems.unless(!videos.ffmpeg.is_empty(), "videos.ffmpeg", "must name a program");
+    let named = !videos.genders.is_empty() && videos.genders.iter().all(|gender| is_key_part(gender));
+    problems.unless(named, "videos.genders", "must be one or more names in lower case, as they stand in a key");
+    for (name, template) in &videos.templates {
+        let at = format!("videos.templates.{name}");
+        problems.unless(is_key_part(name), &at, "must be a name of lower-case letters, digits, '-' and '_'");
+        problems.unless(!template.program.is_empty(), format!("{at}.program"), "must not be empty");
+    }
+    for (name, queue) in &settings.queues.declared {
+        let Some(rules) = &queue.dedupe else { continue };
+        if !matches!(&queue.processor, Some(Processor::Builtin { name }) if name == "video") {
+            continue;
+        }
+        let at = format!("queues.{name}.dedupe.defaults");
+        let default = |field: &str| rules.defaults.get(field).and_then(|value| value.as_str());
+        let gender = default("gender").is_none_or(|gender| videos.genders.iter().any(|known| known == gender));
+        problems.unless(gender, format!("{at}.gender"), "must be one of videos.genders");
+        let known = |template: &str| template == "default" || videos.templates.contains_key(template);
+        let template = default("template").is_none_or(known);
+        problems.unless(template, format!("{at}.template"), "must be \"default\" or one of videos.templates");
+    }
+}
+
+/// A name that normalising a dedupe key leaves as it is; with an upper-case letter no request would ever find it.
+fn is_key_part(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_digit() || c == '-' || c == '_' || (c.is_alphabetic() && !c.is_uppercase());
+    (1..=64).contains(&name.chars().count()) && name.chars().all(allowed)
+}
+
+fn is_zero(span: Span) -> bool {
+    span.0.is_zero()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Options, load};
+
+    fn with(changes: &[(&str, &str)]) -> Settings {
+        let set = |options: Options, (key, value): &(&str, &str)| options.flag("--test", key, Some(value));
+        let options = changes.iter().fold(Options { directory: "/nowhere".into(), ..Options::default() }, set);
+        load(&options).map_err(|e| e.to_string()).unwrap().settings
+    }
+
+    fn keys(changes: &[(&str, &str)]) -> Vec<String> {
+        check(&with(changes)).into_iter().map(|problem| problem.key).collect()
+    }
+
+    #[test]
+    fn the_defaults_fit_together() {
+        assert_eq!(check(&with(&[])), []);
+        assert!(!with(&[]).needs_key());
+    }
+
+    #[test]
+    fn each_rule_names_the_key_that_breaks_it() {
+        for (key, value) in [
+            ("runner.lease", "29s"),
+            ("runner.renew", "0s"),
+            ("redis.command_timeout", "30s"),
+            ("redis.url", "http://127.0.0.1"),
+            ("redis.prefix", "{a}{b}"),
+            ("redis.namespace", "bull"),
+            ("redis.namespace", "{one}"),
+            ("store.url", "mysql://db"),
+            ("store.batch", "0"),
+            ("store.batch", "1001"),
+            ("role", "runner"),
+            ("http.bind", "7700"),
+            ("http.admin_key", "short"),
+            ("http.public_url", "example.org"),
+            ("http.json_depth", "128"),
+            ("queues.video.concurrency", "0"),
+            ("queues.video.attempts", "0"),
+            ("queues.video.processor.name", "vidoe"),
+            ("queues.video.dedupe.fields", ""),
+            ("queues.video.dedupe.fields", "name,name"),
+            ("queues.video.dedupe.max_age", "0s"),
+            ("queues.video.dedupe.defaults.gender", "robot"),
+            ("queues.video.dedupe.defaults.template", "snow"),
+            ("queues.video.dedupe.defaults.user", "1"),
+            ("queues.video-work.concurrency", "1"),
+            ("queues.onetake-delivery.concurrency", "1"),
+            ("telegram.messages_per_second", "0"),
+            ("telegram.base_url", "api.telegram.org"),
+            ("telegram.bot_token", "abc"),
+            ("webhook.secret", "whsec_c2hvcnQ="),
+            ("webhook.secret", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            ("webhook.schedule", "5s,0s"),
+            ("videos.width", "641"),
+            ("videos.height", "4000"),
+            ("videos.seconds", "61"),
+            ("videos.genders", "Boy"),
+            ("videos.templates.Snow.program", "/bin/true"),
+            ("reconcile.page", "0"),
+        ] {
+            let found = keys(&[(key, value)]);
+            assert!(found.iter().any(|known| key.starts_with(known.as_str())), "{key} = {value}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        assert_eq!(keys(&[("store.batch", "0"), ("videos.seconds", "0"), ("runner.renew", "11s")]).len(), 3);
+    }
+
+    #[test]
+    fn only_one_of_prefix_and_queue_has_the_hash_tag() {
+        assert_eq!(keys(&[("redis.prefix", "{bull}")]), [""; 0]);
+        assert_eq!(keys(&[("queues.{mail}.concurrency", "1")]), [""; 0]);
+        assert_eq!(keys(&[("redis.prefix", "{bull}"), ("queues.{mail}.concurrency", "1")]), ["queues.{mail}"]);
+    }
+
+    #[test]
+    fn a_deduped_queue_is_worked_by_this_server() {
+        assert_eq!(keys(&[("queues.a.dedupe.fields", "name")]), ["queues.a.processor"]);
+        assert_eq!(
+            keys(&[
+                ("queues.a.dedupe.fields", "name"),
+                ("queues.a.processor.kind", "builtin"),
+                ("queues.a.processor.name", "echo")
+            ]),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn rotating_secrets_stand_side_by_side() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        assert_eq!(keys(&[("webhook.secret", &format!("{secret} {secret}"))]), [""; 0]);
+    }
+
+    #[test]
+    fn outside_loopback_a_key_is_needed() {
+        assert!(with(&[("http.bind", "0.0.0.0:7700")]).needs_key());
+        assert!(with(&[("http.bind", "[::]:7700")]).needs_key());
+        assert!(!with(&[("http.bind", "[::1]:7700")]).needs_key());
+        assert!(!with(&[("http.bind", "localhost:7700")]).needs_key());
+        assert!(!with(&[("http.bind", "0.0.0.0:7700"), ("http.admin_key", "0123456789abcdef")]).needs_key());
+        let runner = [("http.bind", "0.0.0.0:7700"), ("role", "runner"), ("store.url", "postgres://db/one")];
+        assert!(!with(&runner).needs_key());
+    }
+}
