@@ -6,7 +6,7 @@ use super::support::http::Api;
 use super::support::on_each_store;
 use super::support::process::Launch;
 use super::support::redis::RedisServer;
-use super::support::resp::Reply;
+use super::support::resp::{self, Reply};
 use super::support::store::{StoreKind, TestStore};
 use super::support::wait;
 
@@ -69,17 +69,33 @@ async fn two_stores_share_nothing(kind: StoreKind) {
 }
 
 #[tokio::test]
-async fn children_die_with_the_process_that_started_them() {
-    // A shell in place of the test process: it starts a child through the same launcher's means and is killed.
-    let script = "setpriv --pdeathsig KILL -- sleep 600 & echo $!; wait";
-    let mut shell = Launch::new("shell", "sh").args(["-c", script]).talks().spawn();
-    let child = shell.read().await.expect("the child's process id");
-    shell.kill();
-    wait::until_true("the child to die", wait::PATIENCE, || async {
-        // A dead child that nobody has waited for yet is still listed, as a zombie.
-        std::fs::read_to_string(format!("/proc/{child}/stat")).map_or(true, |stat| stat.contains(") Z "))
-    })
-    .await;
+async fn servers_die_with_the_test_that_started_them() {
+    const CHILD: &str = "ONETAKE_TEST_CHILD";
+    // This test is both: the one that is killed, and, outside it, the one that looks.
+    if std::env::var_os(CHILD).is_some() {
+        let redis = RedisServer::start().await;
+        println!("\nport {}", redis.port());
+        std::future::pending::<()>().await;
+    }
+    let this = std::env::current_exe().expect("we run from a file").display().to_string();
+    let name = "harness::servers_die_with_the_test_that_started_them";
+    // What the killed test cannot tidy up goes with this folder.
+    let folder = tempfile::tempdir().expect("the temporary folder can be written");
+    let mut child = Launch::new("test", this)
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .env("TMPDIR", folder.path().display().to_string())
+        .talks()
+        .spawn();
+    let port = loop {
+        let line = child.read().await.expect("the port before the end");
+        if let Some(port) = line.strip_prefix("port ") {
+            break port.parse().expect("a port");
+        }
+    };
+    resp::ask(port, &["PING"]).await.expect("it is up");
+    child.kill();
+    wait::until_true("Redis to die", wait::PATIENCE, || async { resp::ask(port, &["PING"]).await.is_err() }).await;
 }
 
 #[tokio::test]

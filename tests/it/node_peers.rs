@@ -47,10 +47,7 @@ async fn an_observer_sees_jobs_counts_and_events() {
     let (mut observer, mut producer) = tokio::join!(Observer::start(&peer), Producer::start(&peer));
     producer.give(&[json!({ "data": { "name": "Anna" } })]);
     let id = producer.added().await.remove(0);
-    assert_eq!(
-        observer.queue("getJobCounts", json!(["waiting", "active"])).await,
-        json!({ "waiting": 1, "active": 0 })
-    );
+    assert_eq!(observer.queue("getJobCounts", json!([])).await["waiting"], 1);
     assert_eq!(observer.job(&id).await["data"]["name"], "Anna");
     assert_eq!(observer.job("nobody").await, json!(null));
 

@@ -16,6 +16,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::wait::PATIENCE;
 
+/// How long output is read after the end of its process.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What to start.
 pub struct Launch {
     name: &'static str,
@@ -181,7 +184,7 @@ impl Process {
         }
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the end of the process and for what it wrote last.
     ///
     /// # Panics
     /// If it still runs after `patience`.
@@ -189,7 +192,12 @@ impl Process {
         let mut exit = self.exit.clone();
         let ended = tokio::time::timeout(patience, exit.wait_for(Option::is_some)).await;
         let ended = ended.unwrap_or_else(|_| panic!("{} still runs after {patience:?}", self.name));
-        ended.expect("the waiter sends before it ends").expect("just seen")
+        let status = ended.expect("the waiter sends before it ends").expect("just seen");
+        drop(exit);
+        // Its last words may still be in the pipe, which a grandchild may hold open for longer.
+        let mut log = self.log.clone();
+        let _ = tokio::time::timeout(LAST_WORDS, log.wait_for(|_| false)).await;
+        status
     }
 
     /// Everything written so far.
@@ -237,7 +245,7 @@ impl Drop for Process {
         self.kill();
         if std::thread::panicking() {
             // Until both readers have ended, but a grandchild may hold the pipes open.
-            let _ = self.readers.recv_timeout(Duration::from_secs(1));
+            let _ = self.readers.recv_timeout(LAST_WORDS);
             let log = self.log();
             let tail = &log[log.len().saturating_sub(200)..];
             eprintln!("---- last lines of {} (pid {}) ----\n{}\n----", self.name, self.pid, tail.join("\n"));

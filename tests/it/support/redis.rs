@@ -43,6 +43,10 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port.number)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port.number
+    }
+
     /// Asks what `redis-cli` would: `redis.ask(&["LLEN", "bull:video:wait"])`.
     ///
     /// # Panics

@@ -46,6 +46,10 @@ impl Setup {
         for (name, value) in QUICK {
             setup = setup.env(name, *value);
         }
+        // The only setting of the machine's that counts: it may have no font but an unpacked one.
+        if let Ok(font) = std::env::var("ONETAKE_VIDEOS__FONT") {
+            setup = setup.env("ONETAKE_VIDEOS__FONT", font);
+        }
         let files = setup.folder.path().join("files").display().to_string();
         setup.env("REDIS_URL", redis_url).env("DATABASE_URL", database_url).env("ONETAKE_FILES_DIR", files)
     }
