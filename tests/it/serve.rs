@@ -12,9 +12,8 @@ async fn a_server_answers_and_stops_gracefully(kind: StoreKind) {
     let world = World::new(kind).await;
     let server = world.server().await;
     assert_eq!(server.get("/livez").await.status, 200);
-    let ready = server.get("/readyz").await;
-    assert_eq!(ready.expect(200)["status"], "ok", "{}", server.base_url());
-    assert_eq!(server.with("authorization", "Bearer otk_none_none").get("/v1/queues").await.status, 401);
+    let ready = server.with("accept", "application/json").get("/readyz").await;
+    assert!(ready.expect(200)["checks"].is_object(), "{}", server.base_url());
     assert_eq!(server.stop().await.code(), Some(0));
 }
 
