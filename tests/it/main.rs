@@ -1,0 +1,11 @@
+//! Integration tests: the real binary with real Redis, Postgres and npm `bullmq` peers, each test with servers of its own.
+//!
+//! Two names are a convention that `tests/setup/test` relies on when a machine lacks a tool: a test that needs Postgres
+//! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
+//! starts with `node`. Those that start no server at all are in `packaging`.
+
+mod harness;
+mod node_peers;
+mod packaging;
+mod serve;
+mod support;

@@ -1,0 +1,73 @@
+//! What is shipped beside the code: files for other tools, and manners of the repository.
+
+use std::path::Path;
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Files of the repository, new ones too; none where it was unpacked without git.
+fn tracked() -> Vec<String> {
+    let listed = Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root()).output();
+    let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    listed.lines().filter(|path| root().join(path).is_file()).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_rust_file_says_what_it_is_for() {
+    for path in tracked().iter().filter(|path| path.ends_with(".rs")) {
+        assert!(read(path).starts_with("//! "), "{path} does not open with `//! `");
+    }
+}
+
+#[test]
+fn no_file_names_a_path_of_somebody_s_machine() {
+    // Spelt in two parts, or this file would be the first to be found.
+    let private: Vec<_> = ["home", "root", "work", "Users"].iter().map(|folder| format!("/{folder}/")).collect();
+    for path in tracked() {
+        let Ok(text) = std::fs::read_to_string(root().join(&path)) else { continue };
+        let found = private.iter().find(|folder| text.contains(folder.as_str()));
+        assert!(found.is_none(), "{path} contains {found:?}");
+    }
+}
+
+mod node {
+    use std::io::Write;
+    use std::process::Stdio;
+
+    use serde_json::Value;
+
+    use super::{Command, read, root};
+
+    fn yaml(path: &str) -> Value {
+        let mut node = Command::new("node")
+            .arg(root().join("tests/node/yaml.mjs"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node is installed");
+        node.stdin.take().expect("piped").write_all(read(path).as_bytes()).expect("node reads");
+        let output = node.wait_with_output().expect("node ends");
+        serde_json::from_slice(&output.stdout).expect("the file is YAML")
+    }
+
+    #[test]
+    fn compose_starts_three_services_that_tell_their_health() {
+        let compose = yaml("docker-compose.yml");
+        for service in ["redis", "postgres", "onetake"] {
+            assert!(compose["services"][service].is_object(), "{service} is missing");
+        }
+        for service in ["redis", "postgres"] {
+            assert!(compose["services"][service]["healthcheck"]["test"].is_array(), "{service} has no health check");
+            assert_eq!(compose["services"]["onetake"]["depends_on"][service]["condition"], "service_healthy");
+        }
+        assert!(read("Dockerfile").contains("HEALTHCHECK"), "the image brings Onetake's own health check");
+        let admin_key = &compose["services"]["onetake"]["environment"]["ONETAKE_HTTP__ADMIN_KEY"];
+        assert!(admin_key.as_str().is_some_and(|key| key.starts_with("${ONETAKE_ADMIN_KEY:?")), "a key must be given");
+    }
+}
