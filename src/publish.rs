@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use metrics::counter;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::catalog::{Catalog, DELIVERY_QUEUE};
 use crate::clock::{Millis, millis};
-use crate::dedupe::Dedupe;
+use crate::dedupe::{Dedupe, Wakes, What};
 use crate::fault;
-use crate::flight::{DueDelivery, DueRun, Flights, Snapshot};
+use crate::flight::{DueDelivery, DueRun, Finished, Flights, Snapshot};
 use crate::id::QueueName;
 use crate::queue::{Add, Error, JobOptions, Keep, Queue, Retention};
 use crate::redis::Redis;
@@ -199,6 +200,42 @@ impl Publisher {
 /// JSON text from our own rows; what is none (a row changed by hand) becomes null rather than a poisoned batch.
 fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// Tells Redis and those who wait what became of a run. Cheap to clone.
+#[derive(Clone)]
+pub struct Announcer {
+    pub publisher: Publisher,
+    pub dedupe: Dedupe,
+    pub wakes: Wakes,
+}
+
+impl Announcer {
+    /// What is lost here (a crash, Redis away) the reconciler finds in SQL.
+    pub async fn announce(&self, finished: Finished) {
+        match finished {
+            Finished::Over { flight, outcome } => {
+                let word = if outcome.is_success() { "succeeded" } else { "failed" };
+                counter!("onetake_runs_total", "queue" => flight.queue.clone(), "outcome" => word).increment(1);
+                info!(flight = %flight.flight, generation = flight.generation, "run of {} {} {word}", flight.scope, flight.key);
+                let (id, generation) = (flight.flight.clone(), flight.generation);
+                self.publisher.send(Publish::Mark(flight));
+                fault::point("settle.mirrored");
+                self.ended(&id, Some(generation), What::Ended).await;
+            }
+            Finished::Again(run) => self.publisher.send(Publish::Run(run)),
+            Finished::Lost => {}
+        }
+    }
+
+    /// A generation has ended (or none was open): its deliveries are due, and whoever waits may look.
+    pub async fn ended(&self, flight: &str, generation: Option<i64>, what: What) {
+        if let Some(generation) = generation {
+            self.publisher.send(Publish::DeliveriesOf { flight: flight.to_owned(), generation });
+        }
+        self.wakes.tell(flight, what);
+        self.dedupe.wake(flight, what).await;
+    }
 }
 
 /// The id of the job that makes one attempt of a run. Never with a `:`, BullMQ's separator.

@@ -4,8 +4,14 @@ use std::path::PathBuf;
 
 use crate::config::Settings;
 
+mod demo;
 pub mod doctor;
 pub mod managed_redis;
+mod parts;
+mod serve;
+mod startup;
+
+pub use serve::serve;
 
 /// What `onetake dev` adds to the settings.
 #[derive(Clone, Debug)]
@@ -16,19 +22,21 @@ pub struct Dev {
     pub demo: bool,
 }
 
-/// Runs a server until it is told to stop.
-///
-/// # Errors
-/// Why it could not start, or what ended it.
-pub async fn serve(_settings: Settings) -> anyhow::Result<()> {
-    anyhow::bail!("the server is not built in")
-}
-
 /// Runs a server that needs nothing else: a `redis-server` child and SQLite. `settings.store.url`, `files_dir` and
 /// `http.bind` are set already; `redis.url` is the child's.
 ///
 /// # Errors
 /// Why it could not start, or what ended it.
-pub async fn dev(_settings: Settings, _dev: Dev) -> anyhow::Result<()> {
-    anyhow::bail!("the server is not built in")
+pub async fn dev(mut settings: Settings, dev: Dev) -> anyhow::Result<()> {
+    let redis = managed_redis::ManagedRedis::start(&dev.data).await?;
+    settings.redis.url = redis.url();
+    let redis_port = redis.port();
+    let ended = serve::run(settings.clone(), move |address| async move {
+        if dev.demo {
+            demo::show(address, &settings, redis_port).await;
+        }
+    })
+    .await;
+    redis.stop().await;
+    ended
 }

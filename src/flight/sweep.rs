@@ -355,6 +355,29 @@ impl Flights {
             .await
     }
 
+    /// Whether a result or a mailbox still names a stored file.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn names_file(&self, file: &str) -> Result<bool, Error> {
+        let row = self
+            .store
+            .fetch_optional(
+                query(
+                    "-- file.named
+                    select 1 as one from generated_videos where file = $1
+                    union all select 1 from mailbox where file = $1
+                    union all select 1 from deliveries d
+                      join runs n on n.flight_id = d.flight_id and n.generation = d.generation
+                      where d.state in ('queued', 'leased') and n.result like '%' || $1 || '%'
+                    limit 1",
+                )
+                .bind(file),
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Says that this server is alive, and how many are (itself included).
     ///
     /// # Errors

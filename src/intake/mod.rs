@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use crate::catalog::Catalog;
 use crate::dedupe::{Dedupe, Wakes, What};
 use crate::flight::Flights;
-use crate::publish::Publisher;
+use crate::publish::{Announcer, Publisher};
 use crate::store;
 
 pub use follower::{Follower, FollowerAnswer, PARKED_FIELD, parked_mark};
@@ -45,10 +45,8 @@ impl Error {
 #[derive(Clone)]
 pub struct Intake {
     flights: Flights,
-    dedupe: Dedupe,
-    publisher: Publisher,
+    announcer: Announcer,
     catalog: Catalog,
-    wakes: Wakes,
     /// Ready answers of the last second, for askers who only poll.
     hot: Cache<(String, String), Arc<submit::Hot>>,
     /// Whether a bot token is configured, so that a chat can be reached.
@@ -56,20 +54,13 @@ pub struct Intake {
 }
 
 impl Intake {
-    pub fn new(
-        flights: Flights,
-        dedupe: Dedupe,
-        publisher: Publisher,
-        catalog: Catalog,
-        wakes: Wakes,
-        has_telegram: bool,
-    ) -> Self {
+    pub fn new(flights: Flights, announcer: Announcer, catalog: Catalog, has_telegram: bool) -> Self {
         let hot = Cache::builder()
             .max_capacity(10_000)
             .time_to_live(Duration::from_secs(1))
             .support_invalidation_closures()
             .build();
-        Self { flights, dedupe, publisher, catalog, wakes, hot, has_telegram }
+        Self { flights, announcer, catalog, hot, has_telegram }
     }
 
     pub fn flights(&self) -> &Flights {
@@ -77,11 +68,11 @@ impl Intake {
     }
 
     pub fn dedupe(&self) -> &Dedupe {
-        &self.dedupe
+        &self.announcer.dedupe
     }
 
     pub fn publisher(&self) -> &Publisher {
-        &self.publisher
+        &self.announcer.publisher
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -89,7 +80,7 @@ impl Intake {
     }
 
     pub fn wakes(&self) -> &Wakes {
-        &self.wakes
+        &self.announcer.wakes
     }
 
     /// A flight changed, here or elsewhere: what this process remembers of it is old.

@@ -125,7 +125,7 @@ impl Intake {
             }
         }
         let member = format!("{} {}", submit.subscriber.channel().as_str(), submit.subscriber.id);
-        let look = self.dedupe.claim(scope, &submit.key, now_ms, max_age_ms, submit.refresh, &member).await.ok();
+        let look = self.dedupe().claim(scope, &submit.key, now_ms, max_age_ms, submit.refresh, &member).await.ok();
         fault::point("accept.claimed");
         if let (true, Some(Look::Ready { flight, generation, result, made_at_ms })) = (may_skip_sql, &look) {
             let hot = Hot {
@@ -163,7 +163,7 @@ impl Intake {
     /// Tells Redis what SQL decided, where it does not know.
     pub(super) fn publish(&self, accepted: &Accepted, run: &RunSpec, look: Option<&Look>) {
         for id in &accepted.deliveries {
-            self.publisher.send(Publish::Delivery(DueDelivery { id: id.clone(), due_in: Duration::ZERO }));
+            self.announcer.publisher.send(Publish::Delivery(DueDelivery { id: id.clone(), due_in: Duration::ZERO }));
         }
         let is_news = match accepted.status {
             Status::Queued => true,
@@ -174,7 +174,7 @@ impl Intake {
             return;
         }
         if accepted.run_state == RunState::Pending {
-            self.publisher.send(Publish::Run(Box::new(DueRun {
+            self.announcer.publisher.send(Publish::Run(Box::new(DueRun {
                 flight: accepted.snapshot(),
                 attempt: accepted.attempt,
                 name: run.name.clone(),
@@ -183,7 +183,7 @@ impl Intake {
                 due_in: Duration::from_millis(u64::try_from(accepted.next_at_ms - accepted.now_ms).unwrap_or(0)),
             })));
         } else {
-            self.publisher.send(Publish::Mark(Box::new(accepted.snapshot())));
+            self.announcer.publisher.send(Publish::Mark(Box::new(accepted.snapshot())));
         }
     }
 
@@ -197,7 +197,7 @@ impl Intake {
             return Ok(false);
         };
         // If Redis is away, the row stays dirty, and the reconciler tells it later.
-        let _ = self.dedupe.release(scope, key).await;
+        let _ = self.dedupe().release(scope, key).await;
         self.ended(&flight, cancelled, What::Released).await;
         Ok(true)
     }
@@ -212,9 +212,9 @@ impl Intake {
         if let Left::Left { flight, generation, cancelled } = &left {
             if let Some(row) = self.flights.request(request).await? {
                 let member = format!("{} {}", row.channel.as_str(), row.subscriber);
-                let _ = self.dedupe.leave(&row.scope, &row.key, &member).await;
+                let _ = self.dedupe().leave(&row.scope, &row.key, &member).await;
                 if *cancelled {
-                    let _ = self.dedupe.release(&row.scope, &row.key).await;
+                    let _ = self.dedupe().release(&row.scope, &row.key).await;
                 }
             }
             if *cancelled {
@@ -225,12 +225,8 @@ impl Intake {
     }
 
     async fn ended(&self, flight: &str, generation: Option<i64>, what: What) {
-        if let Some(generation) = generation {
-            self.publisher.send(Publish::DeliveriesOf { flight: flight.to_owned(), generation });
-        }
-        self.wakes.tell(flight, what);
         self.forget_hot(flight, what);
-        self.dedupe.wake(flight, what).await;
+        self.announcer.ended(flight, generation, what).await;
     }
 }
 

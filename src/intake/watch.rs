@@ -77,12 +77,12 @@ impl Intake {
         match state {
             RequestState::Waiting => {
                 let leader = leader_id(&view.row.flight, view.row.generation, view.row.attempt + 1);
-                if let Some(queue) = self.publisher.queues().get(&view.row.queue) {
+                if let Some(queue) = self.publisher().queues().get(&view.row.queue) {
                     view.position = queue.position(&leader).await.ok().flatten();
                 }
             }
             RequestState::Running => {
-                let progress = self.dedupe.field(&view.row.scope, &view.row.key, "progress").await;
+                let progress = self.dedupe().field(&view.row.scope, &view.row.key, "progress").await;
                 view.progress = progress.ok().flatten().and_then(|json| RawValue::from_string(json).ok());
             }
             _ => {}
@@ -101,7 +101,7 @@ impl Intake {
         let deadline = tokio::time::Instant::now() + longest;
         let Some(first) = self.flights.request(id).await? else { return Ok(None) };
         // Listen before looking: what happens in between is then not missed.
-        let mut wakes = self.wakes.listen(&first.flight);
+        let mut wakes = self.wakes().listen(&first.flight);
         loop {
             let Some(view) = self.request(id).await? else { return Ok(None) };
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
@@ -130,7 +130,7 @@ impl Intake {
         D: Fn(&RequestView) -> String,
     {
         let Some(first) = self.flights.request(id).await? else { return Ok(None) };
-        let mut wakes = self.wakes.listen(&first.flight);
+        let mut wakes = self.wakes().listen(&first.flight);
         loop {
             let Some(view) = self.request(id).await? else { return Ok(None) };
             let description = describe(&view);

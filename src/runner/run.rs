@@ -8,19 +8,19 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use metrics::{counter, histogram};
 use serde_json::Value;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::hold::Holds;
 use super::plain::{Scratch, raw};
 use super::{Handler, Hold, Stopped, Workload, progress};
 use crate::clock::{Clock, millis};
 use crate::config;
-use crate::dedupe::{Dedupe, Wakes, What};
+use crate::dedupe::{Dedupe, What};
 use crate::fault;
 use crate::flight::{Claim, ClaimAsk, Claimed, Ending, Finish, Finished, Flights, Outcome};
 use crate::id;
 use crate::processor::{Failure, Processor, Work};
-use crate::publish::{Publish, Publisher, parse_leader_id};
+use crate::publish::{Announcer, parse_leader_id};
 use crate::queue::{How, Job, Queue};
 
 /// How soon a run is looked at again when SQL was away.
@@ -32,8 +32,7 @@ pub struct Runs {
     pub queue: Queue,
     pub flights: Flights,
     pub dedupe: Dedupe,
-    pub wakes: Wakes,
-    pub publisher: Publisher,
+    pub announcer: Announcer,
     pub holds: Holds,
     pub processor: Arc<dyn Processor>,
     pub workload: Arc<dyn Workload>,
@@ -87,7 +86,7 @@ impl Runs {
             Ok(Claim::In(wait)) => self.delay(wait),
             Ok(Claim::Exhausted) => {
                 for finished in self.flights.rescue(100).await.unwrap_or_default() {
-                    self.tell(finished).await;
+                    self.announcer.announce(finished).await;
                 }
                 self.delay(Duration::from_millis(50))
             }
@@ -138,7 +137,7 @@ impl Runs {
             Some(Finished::Lost) | None => self.delay(Duration::ZERO),
         };
         if let Some(finished) = finished {
-            self.tell(finished).await;
+            self.announcer.announce(finished).await;
         }
         how
     }
@@ -205,25 +204,6 @@ impl Runs {
                     return None;
                 }
             }
-        }
-    }
-
-    /// Tells Redis and those who wait what became of a run.
-    async fn tell(&self, finished: Finished) {
-        match finished {
-            Finished::Over { flight, outcome } => {
-                let word = if outcome.is_success() { "succeeded" } else { "failed" };
-                counter!("onetake_runs_total", "queue" => flight.queue.clone(), "outcome" => word).increment(1);
-                info!(flight = %flight.flight, generation = flight.generation, "run of {} {} {word}", flight.scope, flight.key);
-                let (id, generation) = (flight.flight.clone(), flight.generation);
-                self.publisher.send(Publish::Mark(flight));
-                fault::point("settle.mirrored");
-                self.publisher.send(Publish::DeliveriesOf { flight: id.clone(), generation });
-                self.wakes.tell(&id, What::Ended);
-                self.dedupe.wake(&id, What::Ended).await;
-            }
-            Finished::Again(run) => self.publisher.send(Publish::Run(run)),
-            Finished::Lost => {}
         }
     }
 

@@ -1,0 +1,165 @@
+//! Runs a server from start to stop. The only place that spawns long-lived tasks: each has a name, a stop and a join.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::parts::Parts;
+use crate::config::Settings;
+use crate::dedupe::What;
+use crate::http;
+
+/// Runs a server until it is told to stop.
+///
+/// # Errors
+/// Why it could not start, or what ended it.
+pub async fn serve(settings: Settings) -> anyhow::Result<()> {
+    run(settings, |_| std::future::ready(())).await
+}
+
+/// As [`serve`]; `started` runs beside the server once it answers.
+pub(super) async fn run<F, S>(settings: Settings, started: S) -> anyhow::Result<()>
+where
+    S: FnOnce(SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let metrics = http::install_metrics()?;
+    let mut parts = Parts::build(settings).await?;
+    let role = parts.settings.role;
+    let stop = CancellationToken::new();
+    let mut tasks: JoinSet<&'static str> = JoinSet::new();
+
+    let (dropped, to_publish) = tokio::sync::mpsc::channel(1);
+    drop(dropped);
+    let to_publish = std::mem::replace(&mut parts.to_publish, to_publish);
+    let publishing =
+        tokio::spawn(parts.publisher.clone().drive(to_publish, parts.flights.clone(), parts.dedupe.clone()));
+    spawn(&mut tasks, "wakes", pass_wakes(&parts, stop.clone()));
+    if role.runs_jobs() {
+        let lease = &parts.settings.runner;
+        let renewing =
+            parts.holds.clone().keep_renewing(parts.flights.clone(), lease.lease.0, lease.renew.0, after(&stop));
+        spawn(&mut tasks, "leases", renewing);
+        spawn(&mut tasks, "reconciler", parts.reconciler().run(stop.clone()));
+        for consumer in parts.consumers()? {
+            spawn(&mut tasks, "consumer", consumer.run(stop.clone()));
+        }
+    }
+
+    let listener = match role.serves_http() {
+        true => {
+            let bind = &parts.settings.http.bind;
+            Some(TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?)
+        }
+        false => None,
+    };
+    if let Some(listener) = listener {
+        let address = listener.local_addr().context("the listener has no address")?;
+        let state = http::State::new(
+            parts.settings.clone(),
+            parts.intake.clone(),
+            parts.redis.clone(),
+            parts.files.clone(),
+            parts.webhook.clone(),
+            parts.chats.as_ref().map(|chats| chats.telegram.bot_id().to_owned()),
+            metrics,
+        )
+        .await?;
+        spawn(&mut tasks, "http", http::serve(listener, state, stop.clone()));
+        info!("listening on http://{address}");
+        tokio::spawn(started(address));
+    } else {
+        info!("running jobs; this role answers no HTTP");
+    }
+
+    let failed = tokio::select! {
+        // Dropped: the signal handlers only.
+        () = told_to_stop() => None,
+        // A task that ends by itself takes the server down: half a server is worse than none.
+        Some(ended) = tasks.join_next() => Some(ended),
+    };
+    if let Some(ended) = &failed {
+        error!(task = ?ended, "a part of the server ended; stopping");
+    }
+    info!("stopping: finishing what is in hand");
+    stop.cancel();
+    let patience = parts.settings.runner.shutdown_grace.0 + parts.settings.http.shutdown_grace.0 + Duration::from_secs(10);
+    let drained = tokio::select! {
+        drained = tokio::time::timeout(patience, async { while tasks.join_next().await.is_some() {} }) => drained.is_ok(),
+        () = told_to_stop() => false,
+    };
+    if !drained {
+        warn!("stopped without waiting any longer; leases will end");
+    }
+    publishing.abort();
+    parts.store.close().await;
+    match failed {
+        Some(ended) => Err(anyhow::anyhow!("a part of the server ended: {ended:?}")),
+        None => Ok(()),
+    }
+}
+
+fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+/// Leases are renewed for as long as something is in hand, which is longer than work is taken.
+fn after(stop: &CancellationToken) -> CancellationToken {
+    let later = CancellationToken::new();
+    let (stop, token) = (stop.clone(), later.clone());
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        token.cancel();
+    });
+    later
+}
+
+async fn told_to_stop() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+/// Passes wake-ups from all servers on to this one's waiters, and stops runs here that were cancelled elsewhere.
+fn pass_wakes(parts: &Parts, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    let (dedupe, wakes, intake, holds) =
+        (parts.dedupe.clone(), parts.wakes.clone(), parts.intake.clone(), parts.holds.clone());
+    async move {
+        let pass = async {
+            loop {
+                let passed = dedupe.pass_wakes(&wakes, |flight, what| {
+                    intake.forget_hot(flight, what);
+                    if matches!(what, What::Cancelled | What::Released) {
+                        holds.stop_run(flight);
+                    }
+                });
+                if let Err(error) = passed.await {
+                    tracing::debug!(%error, "cannot listen for wake-ups; trying again");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        // Dropped: hints only.
+        stop.run_until_cancelled(pass).await;
+    }
+}

@@ -1,0 +1,52 @@
+//! What is looked at before a server starts: whether this Redis can be trusted with jobs.
+
+use anyhow::{Context, bail};
+use tracing::{info, warn};
+
+use crate::config;
+use crate::redis::{Redis, ServerInfo};
+
+/// The oldest Redis whose commands the scripts use.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// Refuses a Redis that would lose jobs, and says what to do. One that is away is waited for later: accepting goes on.
+///
+/// # Errors
+/// Too old, or it may evict keys (unless the settings allow that).
+pub async fn check_redis(redis: &Redis, settings: &config::Redis) -> anyhow::Result<()> {
+    let info = match redis.info().await {
+        Ok(info) => info,
+        Err(error) if error.is_unreachable() => {
+            warn!(%error, "Redis cannot be reached; accepting requests over SQL until it can");
+            return Ok(());
+        }
+        Err(error) => return Err(error).context("cannot ask Redis about itself"),
+    };
+    if version(&info) < OLDEST {
+        bail!("Redis {} is too old; Onetake needs 6.2 or later", info.version);
+    }
+    if info.maxmemory_policy != "noeviction" {
+        let problem = format!(
+            "Redis may evict keys (maxmemory-policy is {}): locks and jobs would vanish. Run `redis-cli config set \
+             maxmemory-policy noeviction`, and write it into redis.conf",
+            info.maxmemory_policy
+        );
+        match settings.eviction {
+            config::Eviction::Refuse => bail!("{problem}; or set redis.eviction = \"warn\""),
+            config::Eviction::Warn => warn!("{problem}"),
+        }
+    }
+    if !info.aof_enabled {
+        warn!(
+            "Redis has no append-only file: plain jobs that were added since its last snapshot are lost when it dies. \
+             Run `redis-cli config set appendonly yes`, and write it into redis.conf"
+        );
+    }
+    info!(version = %info.version, role = %info.role, "using Redis {}", info.version);
+    Ok(())
+}
+
+pub(super) fn version(info: &ServerInfo) -> (u32, u32) {
+    let mut parts = info.version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}

@@ -1,0 +1,222 @@
+//! T6 and T8: looks after what others left behind, so that nothing acknowledged is ever forgotten.
+//!
+//! Every step is bounded and repeatable; several servers may do it side by side. SQL is read and Redis corrected, never the
+//! other way round.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::catalog::Kind;
+use crate::clock::Clock;
+use crate::config;
+use crate::dedupe::Dedupe;
+use crate::flight::{Flights, Retention};
+use crate::pace::Pace;
+use crate::publish::{Announcer, Publish, Publisher};
+use crate::redis::Redis;
+use crate::store;
+use crate::workloads::videos::files::FileStore;
+
+const SERVERS_SEEN_EVERY: Duration = Duration::from_secs(5);
+/// A full comparison of Redis's keys with SQL, even if nothing looks wrong.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Compares SQL and Redis, and rescues what has no owner.
+pub struct Reconciler {
+    pub flights: Flights,
+    pub dedupe: Dedupe,
+    pub publisher: Publisher,
+    pub announcer: Announcer,
+    pub redis: Redis,
+    pub pace: Option<Pace>,
+    pub files: FileStore,
+    pub settings: Arc<config::Settings>,
+    pub clock: Clock,
+    pub server: String,
+    pub memory: Memory,
+}
+
+/// What one reconciler remembers from step to step.
+#[derive(Default)]
+pub struct Memory {
+    redis: Option<(String, String)>,
+    needs_sweep: bool,
+    seen_at: Option<Instant>,
+    swept_at: Option<Instant>,
+    retained_at: Option<Instant>,
+    ghosts: BTreeMap<String, Option<String>>,
+}
+
+impl Reconciler {
+    /// Steps at every interval, until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let interval = self.settings.reconcile.interval.0;
+        loop {
+            if let Err(error) = self.step().await {
+                debug!(%error, "reconciling was cut short: SQL is away");
+            }
+            // Dropped: a wait only.
+            if stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One bounded look at everything.
+    ///
+    /// # Errors
+    /// The store's; what Redis does not answer is left to the next step.
+    pub async fn step(&mut self) -> Result<(), store::Error> {
+        let page = self.settings.reconcile.page;
+        for finished in self.flights.rescue(page).await? {
+            self.announcer.announce(finished).await;
+        }
+        self.be_seen().await?;
+        if self.redis.is_up() {
+            if let Err(error) = self.tell_redis(page).await? {
+                debug!(%error, "redis did not take everything; the next step goes on");
+            }
+        }
+        self.retain(page).await
+    }
+
+    async fn tell_redis(&mut self, page: u32) -> Result<Result<(), crate::queue::Error>, store::Error> {
+        match self.is_replaced().await {
+            Ok(false) => {}
+            Ok(true) => {
+                info!("this Redis is new, was wiped or changed its role: telling it everything again");
+                self.flights.forget_touches().await?;
+                self.memory.needs_sweep = true;
+            }
+            Err(error) => return Ok(Err(error.into())),
+        }
+        let untouched = self.settings.reconcile.untouched.0;
+        let runs = self.flights.take_untouched_runs(untouched, page).await?;
+        let deliveries = self.flights.take_untouched_deliveries(untouched, page).await?;
+        let dirty = self.flights.dirty(untouched, page).await?;
+        let items = runs
+            .into_iter()
+            .map(|run| Publish::Run(Box::new(run)))
+            .chain(deliveries.into_iter().map(Publish::Delivery))
+            .chain(dirty.into_iter().map(|flight| Publish::Mark(Box::new(flight))))
+            .collect();
+        if let Err(error) = self.publisher.step(items, &self.flights, &self.dedupe, self.clock.now_ms()).await {
+            return Ok(Err(error));
+        }
+        let is_due = self.memory.swept_at.is_none_or(|at| at.elapsed() > SWEEP_EVERY);
+        if self.memory.needs_sweep || is_due {
+            if let Err(error) = self.sweep().await? {
+                return Ok(Err(error));
+            }
+            self.memory.needs_sweep = false;
+            self.memory.swept_at = Some(Instant::now());
+        }
+        Ok(self.look_after_queues(page).await?)
+    }
+
+    /// Whether everything must be told again: the data are new, or another server answers (a failover loses the last writes).
+    async fn is_replaced(&mut self) -> Result<bool, crate::redis::Error> {
+        let is_new = self.dedupe.is_new_instance().await?;
+        let info = self.redis.info().await?;
+        let now = (info.run_id, info.role);
+        let has_changed = self.memory.redis.as_ref().is_some_and(|before| *before != now);
+        self.memory.redis = Some(now);
+        Ok(is_new || has_changed)
+    }
+
+    /// Every key whose run Redis believes to be open is compared with SQL.
+    async fn sweep(&self) -> Result<Result<(), crate::queue::Error>, store::Error> {
+        let mut cursor: Option<String> = None;
+        loop {
+            let (keys, next) = match self.dedupe.open_keys(cursor.as_deref()).await {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error.into())),
+            };
+            let known = self.flights.by_keys(&keys).await?;
+            for (scope, key) in &keys {
+                let told = match known.iter().find(|flight| flight.scope == *scope && flight.key == *key) {
+                    Some(flight) if flight.state.is_open() => continue,
+                    Some(flight) => self.dedupe.mark(flight, "", None).await.map(|_| ()),
+                    None => self.dedupe.release(scope, key).await,
+                };
+                if let Err(error) = told {
+                    return Ok(Err(error.into()));
+                }
+            }
+            cursor = next;
+            if cursor.is_none() {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    /// Parked ids without a job, and which queues are paused.
+    async fn look_after_queues(&mut self, page: u32) -> Result<Result<(), crate::queue::Error>, store::Error> {
+        let mut paused = Vec::new();
+        for entry in self.publisher.queues().catalog().entries() {
+            let name = entry.name.as_str();
+            let Some(queue) = self.publisher.queues().get(name) else { continue };
+            match queue.is_paused().await {
+                Ok(true) => paused.push(name.to_owned()),
+                Ok(false) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+            if entry.kind == Kind::Intake {
+                let cursor = self.memory.ghosts.get(name).cloned().flatten();
+                match queue.prune_parked_ghosts(cursor, page).await {
+                    Ok((pruned, next)) => {
+                        if pruned > 0 {
+                            info!(queue = name, "removed {pruned} parked ids without a job");
+                        }
+                        self.memory.ghosts.insert(name.to_owned(), next);
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        }
+        self.flights.remember_paused(paused).await?;
+        Ok(Ok(()))
+    }
+
+    async fn be_seen(&mut self) -> Result<(), store::Error> {
+        if self.memory.seen_at.is_some_and(|at| at.elapsed() < SERVERS_SEEN_EVERY) {
+            return Ok(());
+        }
+        let role = format!("{:?}", self.settings.role).to_lowercase();
+        let alive = self.flights.server_seen(&self.server, &role, 3 * SERVERS_SEEN_EVERY).await?;
+        if let Some(pace) = &self.pace {
+            pace.share_among(alive);
+        }
+        self.memory.seen_at = Some(Instant::now());
+        let repaired = self.flights.repair_deliveries(self.settings.reconcile.page).await?;
+        if repaired > 0 {
+            warn!("gave {repaired} subscriptions of finished runs the delivery that they lacked");
+        }
+        Ok(())
+    }
+
+    async fn retain(&mut self, page: u32) -> Result<(), store::Error> {
+        let kept = &self.settings.retention;
+        if self.memory.retained_at.is_some_and(|at| at.elapsed() < kept.every.0) {
+            return Ok(());
+        }
+        let retention =
+            Retention { idempotency_keys: kept.idempotency_keys.0, requests: kept.requests.0, mailbox: kept.mailbox.0 };
+        if self.flights.forget_old(retention, page).await? {
+            // More is left: the next step goes on.
+            return Ok(());
+        }
+        for name in self.files.older_than(kept.files.0).unwrap_or_default() {
+            if !self.flights.names_file(&name).await? {
+                info!(file = %name, "removed file {name}: no result names it any more");
+                let _ = self.files.remove(&name);
+            }
+        }
+        self.memory.retained_at = Some(Instant::now());
+        Ok(())
+    }
+}
