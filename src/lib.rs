@@ -9,3 +9,5 @@ pub mod fault;
 pub mod id;
 pub mod processor;
 pub mod retry;
+pub mod text;
+pub mod workloads;
