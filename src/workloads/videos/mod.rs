@@ -3,5 +3,7 @@
 //! Here are the parts without queues or SQL: names, rendering, and the folder of rendered files.
 
 pub mod files;
+mod font;
+mod look;
 pub mod name;
 pub mod render;
