@@ -8,4 +8,6 @@ pub mod delivery;
 pub mod fault;
 pub mod id;
 pub mod processor;
+pub mod queue;
+pub mod redis;
 pub mod retry;
