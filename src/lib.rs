@@ -10,6 +10,7 @@ pub mod config;
 pub mod dedupe;
 pub mod delivery;
 pub mod fault;
+pub mod files;
 pub mod flight;
 pub mod id;
 pub mod intake;

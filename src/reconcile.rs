@@ -14,12 +14,12 @@ use crate::catalog::Kind;
 use crate::clock::Clock;
 use crate::config;
 use crate::dedupe::Dedupe;
+use crate::files::FileStore;
 use crate::flight::{Flights, Retention};
 use crate::pace::Pace;
 use crate::publish::{Announcer, Publish, Publisher};
 use crate::redis::Redis;
 use crate::store;
-use crate::workloads::videos::files::FileStore;
 
 const SERVERS_SEEN_EVERY: Duration = Duration::from_secs(5);
 /// A full comparison of Redis's keys with SQL, even if nothing looks wrong.

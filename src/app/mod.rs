@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use crate::config::Settings;
 
-mod demo;
 pub mod doctor;
 pub mod managed_redis;
 mod parts;

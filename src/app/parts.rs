@@ -15,6 +15,7 @@ use crate::dedupe::{Dedupe, Wakes};
 use crate::delivery::telegram::Telegram;
 use crate::delivery::webhook::Webhook;
 use crate::delivery::{Chats, Deliveries, client};
+use crate::files::FileStore;
 use crate::flight::Flights;
 use crate::intake::Intake;
 use crate::pace::Pace;
@@ -24,7 +25,6 @@ use crate::reconcile::{Memory, Reconciler};
 use crate::redis::Redis;
 use crate::runner::{Consumer, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Workload};
 use crate::store::Store;
-use crate::workloads::videos::files::FileStore;
 use crate::workloads::videos::keep::{Videos, shape};
 use crate::workloads::videos::render::Renderer;
 

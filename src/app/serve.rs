@@ -90,7 +90,8 @@ where
     }
     info!("stopping: finishing what is in hand");
     stop.cancel();
-    let patience = parts.settings.runner.shutdown_grace.0 + parts.settings.http.shutdown_grace.0 + Duration::from_secs(10);
+    let patience =
+        parts.settings.runner.shutdown_grace.0 + parts.settings.http.shutdown_grace.0 + Duration::from_secs(10);
     let drained = tokio::select! {
         drained = tokio::time::timeout(patience, async { while tasks.join_next().await.is_some() {} }) => drained.is_ok(),
         () = told_to_stop() => false,

@@ -1,9 +1,9 @@
 //! Personal videos: one for each name, gender and template, made once for everyone who asks.
 //!
-//! Here are the parts without queues or SQL: names, rendering, and the folder of rendered files.
+//! [`render`] makes them, [`keep`] says what belongs to one besides its run, [`name`] knows what a name may be.
 
-pub mod files;
 mod font;
+pub mod keep;
 mod look;
 pub mod name;
 pub mod render;

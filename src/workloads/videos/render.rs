@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::fs;
 use tokio::io::AsyncReadExt;
 
-use super::files::FileStore;
 use super::look::{self, Look, Size};
 use super::{font, name};
 use crate::config::{Template, Videos};
+use crate::files::FileStore;
 use crate::processor::program::{Ended, Program, Trouble};
 use crate::processor::{Failure, Processor, Progress, Work, command};
 use crate::text;
