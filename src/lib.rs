@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod fault;
 pub mod files;
 pub mod flight;
+pub mod http;
 pub mod id;
 pub mod intake;
 pub mod pace;

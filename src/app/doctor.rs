@@ -1,7 +1,4 @@
 //! Looks at what a server with these settings needs, one thing after the other, and says what to do about it.
-//!
-//! [`outside_checks`] is the seam at which the checks of Redis and of the store are plugged in: they need the clients of
-//! lower floors, and the checks here need none.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -10,7 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::managed_redis::find_program;
+use super::startup;
 use crate::config::Settings;
+use crate::redis::Redis;
+use crate::store::Store;
 
 /// A program that does not even say its version within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,18 +53,62 @@ pub trait Check: Send + Sync {
     async fn look(&self, settings: &Settings) -> Vec<Finding>;
 }
 
-/// The checks that talk to servers: Redis (reachable, version, eviction, append-only file) and the store (reachable,
-/// migrated).
-pub fn outside_checks() -> Vec<Box<dyn Check>> {
-    Vec::new()
+/// Redis: reachable, new enough, evicting nothing, writing to disk.
+struct RedisServer;
+
+#[async_trait]
+impl Check for RedisServer {
+    async fn look(&self, settings: &Settings) -> Vec<Finding> {
+        const NAME: &str = "redis";
+        let info = match Redis::connect(&settings.redis).await {
+            Ok(redis) => redis.info().await,
+            Err(error) => Err(error),
+        };
+        let info = match info {
+            Ok(info) => info,
+            Err(error) => {
+                let advice = "start Redis, or name yours in redis.url (REDIS_URL)";
+                return vec![Finding::fail(NAME, error.to_string(), advice)];
+            }
+        };
+        let mut findings = vec![Finding::ok(NAME, format!("Redis {} ({})", info.version, info.role))];
+        if startup::version(&info) < startup::OLDEST {
+            findings.push(Finding::fail(NAME, format!("Redis {} is too old", info.version), "use Redis 6.2 or later"));
+        }
+        if info.maxmemory_policy != "noeviction" {
+            let detail = format!("it may evict keys: maxmemory-policy is {}", info.maxmemory_policy);
+            findings.push(Finding::fail(NAME, detail, "redis-cli config set maxmemory-policy noeviction"));
+        }
+        if !info.aof_enabled {
+            let advice = "redis-cli config set appendonly yes";
+            findings.push(Finding::warn(NAME, "no append-only file: plain jobs may be lost with it", advice));
+        }
+        findings
+    }
+}
+
+/// The database: reachable, its schema as this version wants it.
+struct Database;
+
+#[async_trait]
+impl Check for Database {
+    async fn look(&self, settings: &Settings) -> Vec<Finding> {
+        const NAME: &str = "store";
+        vec![match Store::look(&settings.store).await {
+            Ok(Some(detail)) => Finding::ok(NAME, detail),
+            Ok(None) => Finding::ok(NAME, "not there yet; the server makes it when it starts"),
+            Err(error) => {
+                let advice = "start the database, or name yours in store.url (DATABASE_URL)";
+                let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+                Finding::fail(NAME, format!("{error}{source}"), advice)
+            }
+        }]
+    }
 }
 
 /// Everything that can be found out without the running server.
 pub async fn examine(settings: &Settings) -> Vec<Finding> {
-    let mut checks = outside_checks();
-    checks.push(Box::new(Ffmpeg));
-    checks.push(Box::new(Font));
-    checks.push(Box::new(FilesDir));
+    let checks: [&dyn Check; 5] = [&RedisServer, &Database, &Ffmpeg, &Font, &FilesDir];
     let mut findings = Vec::new();
     for check in checks {
         findings.extend(check.look(settings).await);

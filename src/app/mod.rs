@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Settings;
 
+mod demo;
 pub mod doctor;
 pub mod managed_redis;
 mod parts;
@@ -29,10 +30,9 @@ pub struct Dev {
 pub async fn dev(mut settings: Settings, dev: Dev) -> anyhow::Result<()> {
     let redis = managed_redis::ManagedRedis::start(&dev.data).await?;
     settings.redis.url = redis.url();
-    let redis_port = redis.port();
     let ended = serve::run(settings.clone(), move |address| async move {
         if dev.demo {
-            demo::show(address, &settings, redis_port).await;
+            demo::show(address, &settings).await;
         }
     })
     .await;

@@ -7,7 +7,7 @@ use crate::config;
 use crate::redis::{Redis, ServerInfo};
 
 /// The oldest Redis whose commands the scripts use.
-const OLDEST: (u32, u32) = (6, 2);
+pub(super) const OLDEST: (u32, u32) = (6, 2);
 
 /// Refuses a Redis that would lose jobs, and says what to do. One that is away is waited for later: accepting goes on.
 ///

@@ -17,7 +17,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection as _, PgPool, Row as _, SqlitePool};
 
 use crate::clock::Clock;
 use crate::config;
@@ -77,6 +77,35 @@ impl Store {
         };
         migrate::run(&store).await?;
         Ok(store)
+    }
+
+    /// Looks at a database without changing it: what it is and how far its schema is. `None`: there is none yet.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Setup`] if the URL is unusable.
+    pub async fn look(settings: &config::Store) -> Result<Option<String>, Error> {
+        let url = settings.url.expose_secret();
+        let newest = "select coalesce(max(version), 0) as version from _sqlx_migrations where success";
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.trim_start_matches("//");
+            if !std::path::Path::new(path).exists() {
+                return Ok(None);
+            }
+            let options = SqliteConnectOptions::new().filename(path).read_only(true);
+            let mut conn = sqlx::SqliteConnection::connect_with(&options).await?;
+            let row = sqlx::query(newest).fetch_one(&mut conn).await?;
+            return Ok(Some(format!("SQLite {path}, schema {}", row.try_get::<i64, _>("version")?)));
+        }
+        let options =
+            PgConnectOptions::from_str(url).map_err(|e| Error::Setup(format!("the store's URL is unusable: {e}")))?;
+        let mut conn = sqlx::PgConnection::connect_with(&options).await?;
+        let there =
+            sqlx::query("select to_regclass('_sqlx_migrations') is not null as there").fetch_one(&mut conn).await?;
+        if !there.try_get::<bool, _>("there")? {
+            return Ok(Some("Postgres, empty: the server makes the schema when it starts".into()));
+        }
+        let row = sqlx::query(newest).fetch_one(&mut conn).await?;
+        Ok(Some(format!("Postgres, schema {}", row.try_get::<i64, _>("version")?)))
     }
 
     /// "sqlite" or "postgres".
