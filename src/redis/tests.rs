@@ -89,6 +89,14 @@ async fn a_bad_address_is_told_without_repeating_it() {
     assert!(!format!("{error:?} {error}").contains("s3cret"));
 }
 
+#[tokio::test]
+async fn an_address_may_ask_for_tls() {
+    let mut settings = Server::start().settings();
+    settings.url = "rediss://user:s3cret@localhost:1/2".to_owned().into();
+    let redis = Redis::connect_lazy(&settings).unwrap();
+    assert!(redis.get("k").await.unwrap_err().is_unreachable());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_is_noticed_and_found_again() {
     let mut server = Server::start();
