@@ -160,6 +160,21 @@ async fn a_subscription_heals_after_a_restart() {
     assert_eq!(payload.await.unwrap(), Some(Bytes::from_static(b"2")));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_published_after_subscribing_is_missed() {
+    let server = Server::start();
+    let redis = server.connect().await;
+    for n in 0..50 {
+        let channel = format!("news:{n}");
+        let mut heard = redis.subscribe(&channel).await.unwrap();
+        assert_eq!(redis.publish(&channel, Bytes::from_static(b"1")).await.unwrap(), 1);
+        assert_eq!(tokio::time::timeout(SOON, heard.next()).await.unwrap(), Some(Bytes::from_static(b"1")));
+    }
+    // Channels that nobody listens to any more are given up.
+    let _last = redis.subscribe("last").await.unwrap();
+    assert_eq!(redis.publish("news:49", Bytes::new()).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn a_marker_wakes_its_watch() {
     let server = Server::start();
