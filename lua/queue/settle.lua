@@ -12,8 +12,10 @@ local ended, keep_default = cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3])
 local released = {}
 
 -- What forbids the end, or nil. Nothing is written before.
-local function refusal(id, token, act)
-  if redis.call('GET', lock_of(id)) ~= token or redis.call('EXISTS', base .. id) == 0 then
+local function refusal(id, job, token, act)
+  if redis.call('GET', lock_of(id)) ~= token then
+    return 1
+  elseif not job[1] and redis.call('EXISTS', base .. id) == 0 then
     return 1
   end
   if act == 'complete' then
@@ -79,7 +81,8 @@ end
 local outcomes = {}
 for i, attempt in ipairs(ended) do
   local id, token, act = attempt[1], attempt[2], attempt[3]
-  local outcome = refusal(id, token, act)
+  local job = redis.call('HMGET', base .. id, unpack(ending_fields))
+  local outcome = refusal(id, job, token, act)
   if not outcome then
     -- Whoever is not in active any more was taken away in spite of the lock.
     outcome = redis.call('LREM', active_list, -1, id) == 1 and 0 or 1
@@ -87,7 +90,6 @@ for i, attempt in ipairs(ended) do
   if outcome == 0 then
     redis.call('DEL', lock_of(id))
     released[#released + 1] = id
-    local job = redis.call('HMGET', base .. id, unpack(ending_fields))
     acts[act](id, job, attempt[4], attempt[5], attempt[6], attempt[7])
   end
   outcomes[i] = outcome

@@ -89,6 +89,14 @@ async fn a_bad_address_is_told_without_repeating_it() {
     assert!(!format!("{error:?} {error}").contains("s3cret"));
 }
 
+#[tokio::test]
+async fn an_address_may_ask_for_tls() {
+    let mut settings = Server::start().settings();
+    settings.url = "rediss://user:s3cret@localhost:1/2".to_owned().into();
+    let redis = Redis::connect_lazy(&settings).unwrap();
+    assert!(redis.get("k").await.unwrap_err().is_unreachable());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_is_noticed_and_found_again() {
     let mut server = Server::start();
@@ -150,6 +158,21 @@ async fn a_subscription_heals_after_a_restart() {
         }
     });
     assert_eq!(payload.await.unwrap(), Some(Bytes::from_static(b"2")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_published_after_subscribing_is_missed() {
+    let server = Server::start();
+    let redis = server.connect().await;
+    for n in 0..50 {
+        let channel = format!("news:{n}");
+        let mut heard = redis.subscribe(&channel).await.unwrap();
+        assert_eq!(redis.publish(&channel, Bytes::from_static(b"1")).await.unwrap(), 1);
+        assert_eq!(tokio::time::timeout(SOON, heard.next()).await.unwrap(), Some(Bytes::from_static(b"1")));
+    }
+    // Channels that nobody listens to any more are given up.
+    let _last = redis.subscribe("last").await.unwrap();
+    assert_eq!(redis.publish("news:49", Bytes::new()).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -144,11 +144,11 @@ local function finish_job(id, job, ending, keep_default, now)
   if keep.count == 0 then
     delete_job(id)
   else
-    redis.call('ZADD', set, now, id)
+    redis.call('ZADD', set, texts[now], id)
     if ending.completes then
-      redis.call('HSET', key, 'returnvalue', ending.text, 'finishedOn', now, 'atm', attempts_made)
+      redis.call('HSET', key, 'returnvalue', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made])
     else
-      redis.call('HSET', key, 'failedReason', ending.text, 'finishedOn', now, 'atm', attempts_made,
+      redis.call('HSET', key, 'failedReason', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made],
         'stacktrace', stacks_with(job[4], ending.stack, options.stackTraceLimit))
       redis.call('HDEL', key, 'defa')
     end

@@ -5,6 +5,15 @@ local concurrency = tonumber(gate[2]) -- at most so many active jobs in the whol
 local rate_max, rate_ms = tonumber(gate[3]), tonumber(gate[4])
 local max_events = tonumber(gate[5])
 
+-- Whole numbers as text: redis.call would format each of them anew, which costs more than most commands.
+local texts = setmetatable({}, {
+  __index = function(known, number)
+    local text = string.format('%.0f', number)
+    known[number] = text
+    return text
+  end,
+})
+
 local events_sent, work_came, due_changed = false, false, false
 
 local function emit(event, ...)

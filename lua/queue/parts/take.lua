@@ -12,7 +12,7 @@ local function promote_due(now)
     if stored[1] or stored[2] or redis.call('EXISTS', base .. id) == 1 then
       push_waiting(id, tonumber(stored[1]) or 0, false)
       emit('waiting', 'jobId', id, 'prev', 'delayed')
-      redis.call('HSET', base .. id, 'delay', 0)
+      redis.call('HSET', base .. id, 'delay', '0')
     end
   end
   flush_wait()
@@ -111,15 +111,15 @@ local function take_jobs(request, now)
       if not fails then
         counted = counted + 1 -- a job that will only be failed does not use up the rate
       end
-      local written = { 'processedOn', now, 'ats', starts + 1 }
+      local written = { 'processedOn', texts[now], 'ats', texts[starts + 1] }
       if worker then
         written[5], written[6] = 'pb', worker
       end
-      redis.call('SET', lock_of(id), token, 'PX', lease_ms)
+      redis.call('SET', lock_of(id), token, 'PX', texts[lease_ms])
       emit('active', 'jobId', id, 'prev', 'waiting')
       redis.call('HSET', base .. id, unpack(written))
       for w = 1, #written do
-        fields[#fields + 1] = tostring(written[w])
+        fields[#fields + 1] = written[w]
       end
     end
     redis.call('LPUSH', active_list, unpack(ids))

@@ -3,6 +3,7 @@
 mod add;
 mod admin;
 mod family;
+mod invariant;
 mod parked;
 mod settle;
 mod stalled;
