@@ -2,6 +2,7 @@
 //!
 //! Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.
 
+pub mod access;
 pub mod app;
 pub mod catalog;
 pub mod cli;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -12,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::parts::Parts;
+use crate::access::Access;
 use crate::config::Settings;
 use crate::dedupe::What;
 use crate::http;
@@ -30,7 +33,7 @@ where
     S: FnOnce(SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let metrics = http::install_metrics()?;
+    let metrics = PrometheusBuilder::new().install_recorder().context("cannot record metrics")?;
     let mut parts = Parts::build(settings).await?;
     let role = parts.settings.role;
     let stop = CancellationToken::new();
@@ -62,17 +65,13 @@ where
     };
     if let Some(listener) = listener {
         let address = listener.local_addr().context("the listener has no address")?;
-        let state = http::State::new(
-            parts.settings.clone(),
-            parts.intake.clone(),
-            parts.redis.clone(),
-            parts.files.clone(),
-            parts.webhook.clone(),
-            parts.chats.as_ref().map(|chats| chats.telegram.bot_id().to_owned()),
-            metrics,
-        )
-        .await?;
-        spawn(&mut tasks, "http", http::serve(listener, state, stop.clone()));
+        let state = http::Server::new(http_parts(&parts, address, metrics)?);
+        let serving = http::serve(listener, state, stop.clone());
+        spawn(&mut tasks, "http", async move {
+            if let Err(error) = serving.await {
+                error!(%error, "the listener broke");
+            }
+        });
         info!("listening on http://{address}");
         tokio::spawn(started(address));
     } else {
@@ -105,6 +104,24 @@ where
         Some(ended) => Err(anyhow::anyhow!("a part of the server ended: {ended:?}")),
         None => Ok(()),
     }
+}
+
+fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> anyhow::Result<http::Parts> {
+    let http = &parts.settings.http;
+    let admin_key = http.admin_key.expose_secret();
+    let webhook = parts.webhook.clone();
+    Ok(http::Parts {
+        intake: parts.intake.clone(),
+        settings: parts.settings.clone(),
+        access: Access::new(parts.store.clone(), admin_key, address.ip().is_loopback()),
+        redis: parts.redis.clone(),
+        files: parts.settings.files_dir.clone(),
+        bot: parts.chats.as_ref().map(|chats| chats.telegram.bot_id().to_owned()),
+        webhooks: http::Webhooks::checked_by(move |url| {
+            webhook.check_url(url).map(|_| ()).map_err(|error| error.to_string())
+        }),
+        metrics: Some(metrics),
+    })
 }
 
 fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {

@@ -1,11 +1,15 @@
 //! What is looked at before a server starts: whether this Redis can be trusted with jobs.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use tracing::{info, warn};
 
 use crate::config;
 use crate::redis::{Redis, ServerInfo};
 
+/// How long a start waits for Redis.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The oldest Redis whose commands the scripts use.
 pub(super) const OLDEST: (u32, u32) = (6, 2);
 
@@ -14,6 +18,9 @@ pub(super) const OLDEST: (u32, u32) = (6, 2);
 /// # Errors
 /// Too old, or it may evict keys (unless the settings allow that).
 pub async fn check_redis(redis: &Redis, settings: &config::Redis) -> anyhow::Result<()> {
+    // The connection is being made; a Redis that is up answers well before this.
+    let mut up = redis.watch();
+    let _ = tokio::time::timeout(PATIENCE, up.wait_for(|is_up| *is_up)).await;
     let info = match redis.info().await {
         Ok(info) => info,
         Err(error) if error.is_unreachable() => {

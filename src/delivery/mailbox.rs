@@ -1,6 +1,5 @@
 //! The local mailbox: a table, so that delivering to it is one row in the transaction that marks the delivery.
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::dispatch::{Sent, target};
@@ -32,16 +31,16 @@ pub fn put(lease: &DeliveryLease, videos: &config::Videos) -> Sent {
 }
 
 /// Something in a mailbox.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Item {
     pub id: String,
-    pub user: String,
+    pub owner: String,
     pub chat: Option<String>,
     pub kind: String,
     pub text: String,
     /// The stored file's name.
     pub file: Option<String>,
-    pub queue: String,
+    pub scope: String,
     pub key: String,
     pub created_at_ms: Millis,
 }
@@ -70,12 +69,12 @@ pub async fn list(store: &Store, user: &str, before: &str, limit: u32) -> Result
         .map(|row| {
             Ok(Item {
                 id: row.get("id")?,
-                user: row.get("owner")?,
+                owner: row.get("owner")?,
                 chat: row.get("chat")?,
                 kind: row.get("kind")?,
                 text: row.get("text")?,
                 file: row.get("file")?,
-                queue: row.get("scope")?,
+                scope: row.get("scope")?,
                 key: row.get("key")?,
                 created_at_ms: row.get("created_at_ms")?,
             })

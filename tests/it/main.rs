@@ -4,8 +4,11 @@
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
 //! starts with `node`. Those that start no server at all are in `packaging`.
 
+mod crash;
 mod harness;
+mod main_job;
 mod node_peers;
 mod packaging;
 mod serve;
+mod storm;
 mod support;

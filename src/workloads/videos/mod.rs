@@ -3,6 +3,7 @@
 //! [`render`] makes them, [`keep`] says what belongs to one besides its run, [`name`] knows what a name may be.
 
 mod font;
+pub mod import;
 pub mod keep;
 mod look;
 pub mod name;
