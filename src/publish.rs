@@ -119,6 +119,9 @@ impl Publisher {
         dedupe: &Dedupe,
         now_ms: Millis,
     ) -> Result<(), Error> {
+        if items.is_empty() {
+            return Ok(());
+        }
         let mut jobs: HashMap<String, Vec<Add>> = HashMap::new();
         let mut marks: Vec<(Snapshot, String)> = Vec::new();
         for item in items {

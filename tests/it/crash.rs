@@ -82,7 +82,8 @@ async fn cell(kind: StoreKind, point: &str, wipe: bool) {
     let job = add(&queue, "Anna", "node").await;
     let is_acknowledged = {
         let body = json!({"name": "Anna", "user": "olga"});
-        let answer = doomed.request(reqwest::Method::POST, "/v1/videos", Some(body)).await;
+        let api = doomed.with("idempotency-key", "olga-1");
+        let answer = api.request(reqwest::Method::POST, "/v1/videos", Some(body)).await;
         answer.is_ok_and(|answer| matches!(answer.status, 200 | 202))
     };
     doomed.wait_exit().await;
@@ -93,8 +94,10 @@ async fn cell(kind: StoreKind, point: &str, wipe: bool) {
 
     let server = world.server().await;
     if !is_acknowledged {
-        // An asker who got no answer asks again, as people do.
-        server.post("/v1/videos", json!({"name": "Anna", "user": "olga"})).await;
+        // An asker who got no answer asks again, under the same key.
+        let api = server.with("idempotency-key", "olga-1");
+        let answer = api.post("/v1/videos", json!({"name": "Anna", "user": "olga"})).await;
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
     }
     server.post("/v1/videos", json!({"name": "Anna", "user": "vera"})).await;
     for user in ["olga", "vera"] {
