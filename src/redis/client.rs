@@ -1,0 +1,181 @@
+//! The connection: how it is configured, made, kept and used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::{Client, WithOptions};
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::config::{Config, Options, ReconnectPolicy, TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::{Builder, ClusterHash, CustomCommand, Value};
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::blocking::BlockerPool;
+use super::subscribe::Subscriber;
+use super::{Error, Reply, Script, monitor};
+use crate::config;
+
+/// Commands that wait in memory for the connection, at most.
+const BUFFERED_COMMANDS: usize = 20_000;
+/// Between two attempts to connect again: first and longest, in milliseconds.
+const RECONNECT_MS: (u32, u32) = (50, 1_000);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A handle on one Redis server, cluster or sentinel group. Cheap to clone; the connection is shared and multiplexed.
+///
+/// The last clone that goes ends the connection and the tasks behind it.
+#[derive(Clone)]
+pub struct Redis(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    /// The same client with our options: fail at once without a connection, one attempt.
+    commands: WithOptions<Client>,
+    up: watch::Receiver<bool>,
+    /// Ends the keeper, the monitor and the subscriber when the last handle goes.
+    stop: CancellationToken,
+    subscriber: Subscriber,
+    blockers: BlockerPool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Redis {
+    /// Connects, and waits until the server answers.
+    ///
+    /// # Errors
+    /// `Settings` for a bad address; `Unreachable` if no answer came within the command timeout.
+    pub async fn connect(settings: &config::Redis) -> Result<Self, Error> {
+        let redis = Self::connect_lazy(settings)?;
+        let mut up = redis.watch();
+        let patience = settings.command_timeout.0;
+        match tokio::time::timeout(patience, up.wait_for(|up| *up)).await {
+            Ok(Ok(_)) => Ok(redis),
+            _ => Err(Error::unreachable(format!("no answer within {patience:?}"))),
+        }
+    }
+
+    /// Starts connecting in the background, for ever. Until the server answers, commands are `Unreachable` at once.
+    ///
+    /// Needs to be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `Settings` for a bad address.
+    pub fn connect_lazy(settings: &config::Redis) -> Result<Self, Error> {
+        let mut config = parse_url(settings.url.expose_secret())?;
+        config.fail_fast = false;
+        let command_timeout = settings.command_timeout.0;
+        let mut builder = Builder::from_config(config);
+        builder
+            .with_performance_config(|performance| performance.default_command_timeout = command_timeout)
+            .with_connection_config(|connection| {
+                connection.connection_timeout = CONNECT_TIMEOUT;
+                connection.internal_command_timeout = CONNECT_TIMEOUT;
+                // The default repeats a script whose reply was lost: it would run three times.
+                connection.max_command_attempts = 1;
+                connection.max_command_buffer_len = BUFFERED_COMMANDS;
+                connection.reconnect_on_auth_error = true;
+                connection.unresponsive =
+                    UnresponsiveConfig { max_timeout: Some(command_timeout), interval: Duration::from_millis(500) };
+            })
+            .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2));
+        let client = builder.build()?;
+        let stop = CancellationToken::new();
+        tokio::spawn(keep_connected(client.clone(), stop.clone()));
+        let up = monitor::start(client.clone(), stop.clone());
+        let subscriber = Subscriber::new(builder.clone(), stop.clone());
+        let blockers = BlockerPool::new(&builder);
+        let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
+        let commands = client.with_options(&options);
+        Ok(Self(Arc::new(Inner { client, commands, up, stop, subscriber, blockers })))
+    }
+
+    /// Whether the server answered the last ping.
+    pub fn is_up(&self) -> bool {
+        *self.0.up.borrow()
+    }
+
+    /// Follows [`Redis::is_up`].
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.0.up.clone()
+    }
+
+    /// Runs `script`, which all of its keys' server must own (one hash tag).
+    ///
+    /// # Errors
+    /// `Unreachable`: whether it ran is unknown. `Refused`: the script raised an error.
+    pub async fn run(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<Reply, Error> {
+        self.check_up()?;
+        let by_digest =
+            self.0.commands.evalsha::<Value, _, _, _>(script.sha1.clone(), keys.clone(), args.clone()).await;
+        match by_digest.map_err(Error::from) {
+            // It did not run, so running it now is its first time. EVAL also teaches the server the script, and goes
+            // to the keys' node where SCRIPT LOAD could go to another.
+            Err(error) if error.is_no_script() => {
+                Ok(self.0.commands.eval::<Value, _, _, _>(script.text.clone(), keys, args).await?.into())
+            }
+            answered => Ok(answered?.into()),
+        }
+    }
+
+    /// One plain command, whose first argument is its key (if it has one).
+    pub(super) async fn command(&self, name: &'static str, args: Vec<Bytes>) -> Result<Reply, Error> {
+        self.check_up()?;
+        let hash = if args.is_empty() { ClusterHash::Random } else { ClusterHash::FirstKey };
+        let command = CustomCommand::new_static(name, hash, false);
+        Ok(self.0.commands.custom::<Value, _>(command, args).await?.into())
+    }
+
+    pub(super) fn subscriber(&self) -> &Subscriber {
+        &self.0.subscriber
+    }
+
+    pub(super) fn blockers(&self) -> &BlockerPool {
+        &self.0.blockers
+    }
+
+    pub(super) fn check_up(&self) -> Result<(), Error> {
+        if self.is_up() { Ok(()) } else { Err(Error::unreachable("no answer to the last ping")) }
+    }
+}
+
+/// Makes the connection again whenever fred gives it up for good, until stopped.
+async fn keep_connected(client: Client, stop: CancellationToken) {
+    loop {
+        let connection = client.connect();
+        tokio::select! {
+            ended = connection => {
+                tracing::warn!(cause = ?ended, "the connection to redis ended; connecting again");
+            }
+            // dropped: only the handle of the connection's task; `quit` ends the task itself.
+            () = stop.cancelled() => {
+                let _ = client.quit().await;
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// # Errors
+/// `Settings`; the text does not repeat the address, which may hold a password.
+fn parse_url(url: &str) -> Result<Config, Error> {
+    let mut config = Config::from_url(url).map_err(|_| Error::Settings {
+        detail: "the address must look like redis://[[user:]password@]host[:port][/database]".to_owned(),
+    })?;
+    if url.starts_with("rediss") || url.starts_with("valkeys") {
+        let connector =
+            TlsConnector::default_rustls().map_err(|error| Error::Settings { detail: error.to_string() })?;
+        config.tls = Some(TlsConfig::from(connector));
+    }
+    Ok(config)
+}

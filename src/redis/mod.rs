@@ -1,0 +1,24 @@
+//! Redis, as the rest of the program sees it: commands, scripts, blocking marker watches, subscriptions, and whether
+//! the server is there at all.
+//!
+//! fred and bb8 live in this module alone; no type of theirs leaves it. A command is sent once or not at all: what timed
+//! out or lost its connection is [`Error::Unreachable`], its outcome unknown, and the caller knows how to repeat it.
+
+mod blocking;
+mod client;
+mod commands;
+mod error;
+mod info;
+mod monitor;
+mod reply;
+mod script;
+mod subscribe;
+
+pub use blocking::{MarkerWatch, Wake};
+pub use client::Redis;
+pub use commands::{Page, ScoredPage};
+pub use error::{Cause, Error};
+pub use info::ServerInfo;
+pub use reply::Reply;
+pub use script::Script;
+pub use subscribe::Subscription;
