@@ -12,7 +12,6 @@ pub mod flight;
 pub mod id;
 pub mod intake;
 pub mod processor;
-pub mod publish;
 pub mod queue;
 pub mod redis;
 pub mod retry;

@@ -1,39 +1,110 @@
-//! Skeleton.
-use crate::id::QueueName;
-use crate::redis::{Error, Redis};
+//! A queue in BullMQ's layout: our own engine on the same keys, events and states.
+//!
+//! Invariants: a live job's id is in exactly one of wait (or paused), active, prioritized, delayed, waiting-children,
+//! completed, failed; every move between them is one Lua script, which decides before it writes; who holds a job is
+//! said by its lock alone, and a stale token changes nothing.
+//!
+//! Times come from the caller. Data, options, results and progress are JSON text that is passed on as it came. What runs
+//! the jobs, and when, is left to the runner; what jobs mean, to everybody else.
+//!
+//! The scripts stand in `lua/queue`, one verb per file with the verb's name; their shared parts in `lua/queue/parts`.
+//! Each gets one key, the queue's base (`<prefix>:<queue>:`), and spells the others from it: they share its hash slot.
 
-#[derive(Clone, Debug, Default)]
-pub struct AddOptions {
-    pub id: Option<String>,
-    pub delay_ms: i64,
-    pub priority: u32,
-    pub attempts: u32,
-    pub remove_on_complete: Option<Keep>,
-    pub remove_on_fail: Option<Keep>,
-}
-#[derive(Clone, Debug)]
-pub struct Keep;
-impl Keep {
-    pub fn newest(_: u64) -> Self {
-        Keep
-    }
-}
-#[derive(Clone, Debug)]
-pub struct Add {
-    pub name: String,
-    pub data: String,
-    pub options: AddOptions,
-}
+mod add;
+mod admin;
+mod error;
+mod job;
+mod keys;
+mod lease;
+mod look;
+mod options;
+mod parked;
+mod scripts;
+mod settle;
+mod take;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::id::QueueName;
+use crate::redis::{Redis, Reply, Script};
+
+pub use add::{Add, AddOutcome, Added, EnsureOutcome, Ensured};
+pub use admin::Removal;
+pub use error::{AddError, Error};
+pub use job::{Job, Record};
+pub use keys::Keys;
+pub use look::{Counts, State};
+pub use options::{Deduplication, JobBackoff, JobOptions, Keep};
+pub use parked::{ParkedEnd, ParkedHow, ParkedOutcome};
+pub use settle::{Ended, How, Settlement};
+pub use take::{Take, Taken};
+
+/// A handle on one queue. Cheap to clone.
 #[derive(Clone)]
-pub struct Queue;
+pub struct Queue(Arc<Inner>);
+
+struct Inner {
+    redis: Redis,
+    keys: Keys,
+    name: QueueName,
+    retention: Retention,
+}
+
+/// How many finished jobs stay, where a job's own options do not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub completed: Keep,
+    pub failed: Keep,
+}
+
+impl Default for Retention {
+    /// As BullMQ: all.
+    fn default() -> Self {
+        Self { completed: Keep::ALL, failed: Keep::ALL }
+    }
+}
+
 impl Queue {
-    pub fn new(_: Redis, _: &str, _: QueueName) -> Self {
-        Queue
+    /// A handle that keeps all finished jobs unless they say otherwise.
+    pub fn new(redis: Redis, prefix: &str, name: QueueName) -> Self {
+        Self::with_retention(redis, prefix, name, Retention::default())
     }
-    pub async fn ensure(&self, _: Vec<Add>, _: i64) -> Result<(), Error> {
-        unimplemented!()
+
+    pub fn with_retention(redis: Redis, prefix: &str, name: QueueName, retention: Retention) -> Self {
+        let keys = Keys::new(prefix, &name);
+        Self(Arc::new(Inner { redis, keys, name, retention }))
     }
-    pub async fn position(&self, _: &str) -> Result<Option<i64>, Error> {
-        unimplemented!()
+
+    pub fn name(&self) -> &QueueName {
+        &self.0.name
     }
+
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    pub fn redis(&self) -> &Redis {
+        &self.0.redis
+    }
+
+    fn retention(&self) -> Retention {
+        self.0.retention
+    }
+
+    async fn run(&self, script: &Script, args: Vec<Bytes>) -> Result<Reply, Error> {
+        Ok(self.0.redis.run(script, vec![self.0.keys.base().to_owned()], args).await?)
+    }
+}
+
+/// A script argument with structure: MessagePack, structs as arrays.
+fn pack<T: Serialize + ?Sized>(value: &T) -> Bytes {
+    Bytes::from(rmp_serde::to_vec(value).expect("texts, numbers and lists of them have a MessagePack form"))
+}
+
+/// A script argument that is one number or text.
+fn plain(value: impl ToString) -> Bytes {
+    Bytes::from(value.to_string())
 }

@@ -30,8 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Redis(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    /// The same client with our options: fail at once without a connection, one attempt.
+    /// fred's client with our options: fail at once without a connection, one attempt.
     commands: WithOptions<Client>,
     up: watch::Receiver<bool>,
     /// Ends the keeper, the monitor and the subscriber when the last handle goes.
@@ -93,7 +92,7 @@ impl Redis {
         let blockers = BlockerPool::new(&builder);
         let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
         let commands = client.with_options(&options);
-        Ok(Self(Arc::new(Inner { client, commands, up, stop, subscriber, blockers })))
+        Ok(Self(Arc::new(Inner { commands, up, stop, subscriber, blockers })))
     }
 
     /// Whether the server answered the last ping.

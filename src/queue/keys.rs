@@ -1,0 +1,146 @@
+//! The one place that spells a queue's keys. Its twin for scripts is `lua/queue/parts/keys.lua`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::AddError;
+use crate::id::QueueName;
+
+/// What follows the base in the queue's own keys. A job's key is the base and its id: such an id would overwrite them.
+const SUFFIXES: &[&str] = &[
+    "active",
+    "completed",
+    "de",
+    "delay",
+    "delayed",
+    "dn",
+    "events",
+    "failed",
+    "id",
+    "limiter",
+    "marker",
+    "meta",
+    "metrics",
+    "paused",
+    "pc",
+    "prioritized",
+    "priority",
+    "repeat",
+    "stalled",
+    "stalled-check",
+    "wait",
+    "waiting-children",
+];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    base: String,
+    /// `<prefix>:<base64 of the queue's name>`, as BullMQ names its connections.
+    client: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str, name: &QueueName) -> Self {
+        let client = format!("{prefix}:{}", STANDARD.encode(name.as_str()));
+        Self { base: format!("{prefix}:{name}:"), client }
+    }
+
+    /// `<prefix>:<queue>:`
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The hash of a job.
+    pub fn job(&self, id: &str) -> String {
+        format!("{}{id}", self.base)
+    }
+
+    /// Who holds a job.
+    pub fn lock(&self, id: &str) -> String {
+        format!("{}{id}:lock", self.base)
+    }
+
+    pub fn logs(&self, id: &str) -> String {
+        format!("{}{id}:logs", self.base)
+    }
+
+    /// What idle workers block on.
+    pub fn marker(&self) -> String {
+        format!("{}marker", self.base)
+    }
+
+    pub fn meta(&self) -> String {
+        format!("{}meta", self.base)
+    }
+
+    /// The public log of the queue, a stream.
+    pub fn events(&self) -> String {
+        format!("{}events", self.base)
+    }
+
+    /// The name under which a worker's blocking connection is listed.
+    pub fn worker_client(&self, worker_name: &str) -> String {
+        // Redis refuses a name with blanks; the worker would be invisible.
+        let seen: String = worker_name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect();
+        format!("{}:w:{seen}", self.client)
+    }
+
+    /// The worker's name in the name of its connection; empty for an unnamed one, `None` for other connections.
+    pub(super) fn worker_of_client<'a>(&self, client_name: &'a str) -> Option<&'a str> {
+        let rest = client_name.strip_prefix(&self.client)?;
+        if rest.is_empty() { Some("") } else { rest.strip_prefix(":w:") }
+    }
+}
+
+/// # Errors
+/// Why `id` cannot be a job's id of the producer's choice.
+pub(super) fn check_id(id: &str) -> Result<(), AddError> {
+    let digits = id.strip_prefix('-').unwrap_or(id);
+    if id.is_empty() {
+        Err(AddError::EmptyId)
+    } else if id.len() > 512 {
+        Err(AddError::LongId)
+    } else if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        Err(AddError::IntegerId)
+    } else if id.contains(':') {
+        Err(AddError::ColonId)
+    } else if SUFFIXES.contains(&id) {
+        Err(AddError::ReservedId(id.to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_would_break_the_queue_are_refused() {
+        for good in ["a", "1a", "-", "a-1-2", "wait2", "job name"] {
+            assert_eq!(check_id(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("", AddError::EmptyId),
+            ("0", AddError::IntegerId),
+            ("5", AddError::IntegerId),
+            ("-1", AddError::IntegerId),
+            ("0:1", AddError::ColonId),
+            ("a:b:c", AddError::ColonId),
+            ("wait", AddError::ReservedId("wait".to_owned())),
+            ("meta", AddError::ReservedId("meta".to_owned())),
+        ] {
+            assert_eq!(check_id(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn connections_are_named_as_bullmq_names_them() {
+        let keys = Keys::new("bull", &QueueName::parse("mail").unwrap());
+        assert_eq!(keys.worker_client("w one"), "bull:bWFpbA==:w:w_one");
+        assert_eq!(keys.worker_of_client("bull:bWFpbA=="), Some(""));
+        assert_eq!(keys.worker_of_client("bull:bWFpbA==:w:x"), Some("x"));
+        assert_eq!(keys.worker_of_client("bull:bWFpbA==:qe"), None);
+        assert_eq!(keys.worker_of_client("bull:b3RoZXI=:w:x"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Taking jobs to run them.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{Error, Queue, Record, pack, plain, scripts};
+use crate::clock::Millis;
+use crate::redis::{Error as RedisError, Reply};
+
+/// The most that one call takes.
+const MOST: u32 = 256;
+
+/// Who takes how much.
+#[derive(Clone, Debug, Serialize)]
+pub struct Take {
+    /// At most so many jobs; more than 256 count as 256, and 0 only promotes what is due.
+    pub max: u32,
+    /// The owner's mark on each lock. Never "0", which BullMQ reads as "no lock".
+    pub token: String,
+    /// How long the locks hold unless they are extended.
+    pub lease_ms: i64,
+    /// Written into each job.
+    pub worker_name: Option<String>,
+}
+
+/// What was taken, and if that is less than asked for, when to ask again.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// In the order in which they are to be started. Each is in `active` with a lock by the caller's token.
+    pub jobs: Vec<Record>,
+    /// When the next delayed job is due.
+    pub next_due_ms: Option<Millis>,
+    /// A rate limit: nothing can be taken for so long.
+    pub rate_limited_ms: Option<i64>,
+    pub is_paused: bool,
+}
+
+impl Queue {
+    /// Takes jobs that may run now: promotes what is due, honours pause, global concurrency and rate limit, and locks
+    /// each job taken. Ids whose job is gone are dropped on the way.
+    ///
+    /// After an error what was taken is unknown: [`Queue::reclaim`] puts it back.
+    ///
+    /// # Errors
+    /// `Redis`.
+    pub async fn take(&self, take: &Take, now: Millis) -> Result<Taken, Error> {
+        let reply = self.run(&scripts::TAKE, vec![plain(now), take.packed()]).await?;
+        Taken::read(reply)
+    }
+
+    /// Puts back to the front of the queue what is in `active` under `token` but not in `held`: taken by a call whose
+    /// answer was lost. No attempt is counted. Returns the ids.
+    ///
+    /// Call it only while no take with this token is under way.
+    ///
+    /// # Errors
+    /// `Redis`.
+    pub async fn reclaim(&self, token: &str, held: &[String]) -> Result<Vec<String>, Error> {
+        let reply = self.run(&scripts::RECLAIM, vec![Bytes::copy_from_slice(token.as_bytes()), pack(held)]).await?;
+        Ok(reply.texts()?)
+    }
+}
+
+impl Take {
+    pub(super) fn packed(&self) -> Bytes {
+        debug_assert_ne!(self.token, "0", "BullMQ reads this token as no lock");
+        pack(&(self.max.min(MOST), &self.token, self.lease_ms.max(1), &self.worker_name))
+    }
+}
+
+impl Taken {
+    /// From `[jobs, next due or -1, rate limit or -1, paused]`, each job being its id and its flat hash.
+    pub(super) fn read(reply: Reply) -> Result<Self, Error> {
+        let Ok([jobs, next_due, rate_limit, paused]) = <[Reply; 4]>::try_from(reply.items()?) else {
+            return Err(RedisError::protocol("a take answers four things").into());
+        };
+        let record = |job: Reply| match <[Reply; 2]>::try_from(job.items()?) {
+            Ok([id, fields]) => Ok(Record::read(id.text()?, fields.items()?)?),
+            Err(_) => Err(Error::from(RedisError::protocol("a taken job is its id and its fields"))),
+        };
+        let time = |reply: Reply| reply.int().map(|n| (n >= 0).then_some(n));
+        Ok(Self {
+            jobs: jobs.items()?.into_iter().map(record).collect::<Result<_, _>>()?,
+            next_due_ms: time(next_due)?,
+            rate_limited_ms: time(rate_limit)?,
+            is_paused: paused.int()? == 1,
+        })
+    }
+}
