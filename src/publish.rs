@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -16,8 +17,8 @@ use crate::dedupe::{Dedupe, Mark};
 use crate::fault;
 use crate::flight::{DueDelivery, DueRun, Flights};
 use crate::id::QueueName;
-use crate::queue::{Add, AddOptions, Keep, Queue};
-use crate::redis::{Error, Redis};
+use crate::queue::{Add, Error, JobOptions, Keep, Queue};
+use crate::redis::Redis;
 
 /// Something that Redis should be told.
 #[derive(Clone, Debug)]
@@ -101,7 +102,7 @@ impl Publisher {
     /// Publishes `items` now.
     ///
     /// # Errors
-    /// [`Error`] of Redis: some of them may have been published.
+    /// [`Error`] of the queue: some of them may have been published.
     pub async fn step(
         &self,
         items: Vec<Publish>,
@@ -162,15 +163,15 @@ impl Publisher {
             .map_or((1000, 1000), |entry| (entry.settings.keep_completed, entry.settings.keep_failed));
         Add {
             name: run.name.clone(),
-            data: run.data.clone(),
-            options: AddOptions {
-                id: Some(leader_id(&run.flight, run.generation, run.attempt + 1)),
+            id: Some(leader_id(&run.flight, run.generation, run.attempt + 1)),
+            data: json_text(run.data.clone()),
+            options: JobOptions {
                 delay_ms: (run.next_at_ms - run.now_ms).max(0),
                 priority: u32::try_from(run.priority).unwrap_or(0),
                 attempts: 1,
-                remove_on_complete: Some(Keep::newest(completed)),
-                remove_on_fail: Some(Keep::newest(failed)),
-                ..AddOptions::default()
+                remove_on_complete: Some(Keep::last(completed)),
+                remove_on_fail: Some(Keep::last(failed)),
+                ..JobOptions::default()
             },
         }
     }
@@ -203,17 +204,22 @@ pub fn parse_leader_id(id: &str) -> Option<(&str, i64)> {
     Some((flight, generation.parse().ok()?))
 }
 
+/// A row's data, which was checked to be JSON when it came in.
+fn json_text(data: String) -> Box<RawValue> {
+    RawValue::from_string(data).unwrap_or_default()
+}
+
 fn delivery_job(delivery: &DueDelivery, now_ms: Millis) -> Add {
     Add {
         name: "delivery".to_owned(),
-        data: json!({"delivery": delivery.id}).to_string(),
-        options: AddOptions {
-            id: Some(delivery_job_id(&delivery.id)),
+        id: Some(delivery_job_id(&delivery.id)),
+        data: json_text(json!({"delivery": delivery.id}).to_string()),
+        options: JobOptions {
             delay_ms: (delivery.next_at_ms - now_ms).max(0),
             attempts: 1,
-            remove_on_complete: Some(Keep::newest(1000)),
-            remove_on_fail: Some(Keep::newest(1000)),
-            ..AddOptions::default()
+            remove_on_complete: Some(Keep::last(1000)),
+            remove_on_fail: Some(Keep::last(1000)),
+            ..JobOptions::default()
         },
     }
 }

@@ -78,7 +78,7 @@ impl Intake {
             RequestState::Waiting => {
                 let leader = leader_id(&view.row.flight, view.row.generation, view.row.attempt + 1);
                 if let Some(queue) = self.publisher.queues().get(&view.row.queue) {
-                    view.position = queue.position(&leader).await.ok().flatten();
+                    view.position = queue.position(&leader).await.ok().flatten().and_then(|n| i64::try_from(n).ok());
                 }
             }
             RequestState::Running => {

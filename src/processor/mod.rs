@@ -3,6 +3,14 @@
 //! A processor knows nothing of Redis or SQL. It gets the job, says how it ended, and may be dropped at any time: then
 //! it must leave nothing running (a program is killed with its children).
 
+pub mod builtin;
+pub mod command;
+pub(crate) mod group;
+pub mod http;
+pub mod make;
+pub(crate) mod program;
+pub(crate) mod tail;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,127 @@
+//! Processors that are Rust code in this binary, by name. Workloads add theirs to the same table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Failure, Processor, Progress, Work};
+
+/// Processors by the name that the configuration calls them.
+pub type Builtins = BTreeMap<&'static str, Arc<dyn Processor>>;
+
+/// The ones that need nothing: for trying things out, for tests and for benchmarks.
+///
+/// `noop` returns null, `echo` returns the job's data, `sleep` takes `{"ms": n}` and reports its progress in percent,
+/// `fail` fails with `{"reason": "..."}` and may be repeated.
+pub fn standard() -> Builtins {
+    BTreeMap::from([
+        ("noop", Arc::new(Noop) as Arc<dyn Processor>),
+        ("echo", Arc::new(Echo)),
+        ("sleep", Arc::new(Sleep)),
+        ("fail", Arc::new(Fail)),
+    ])
+}
+
+struct Noop;
+
+#[async_trait]
+impl Processor for Noop {
+    async fn process(&self, _work: Work, _progress: Progress) -> Result<Value, Failure> {
+        Ok(Value::Null)
+    }
+}
+
+struct Echo;
+
+#[async_trait]
+impl Processor for Echo {
+    async fn process(&self, work: Work, _progress: Progress) -> Result<Value, Failure> {
+        data(&work)
+    }
+}
+
+struct Sleep;
+
+#[derive(Deserialize)]
+struct SleepData {
+    ms: u64,
+}
+
+#[async_trait]
+impl Processor for Sleep {
+    async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure> {
+        const STEPS: u32 = 10;
+        let SleepData { ms } = data(&work)?;
+        let (started, step) = (Instant::now(), Duration::from_millis(ms) / STEPS);
+        for done in 1..=STEPS {
+            // A sleep that is over before tokio's clock can count it ends like any other.
+            sleep_until(started + step * done).await;
+            progress(json!(done * 100 / STEPS));
+        }
+        Ok(Value::Null)
+    }
+}
+
+struct Fail;
+
+#[derive(Deserialize)]
+struct FailData {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[async_trait]
+impl Processor for Fail {
+    async fn process(&self, work: Work, _progress: Progress) -> Result<Value, Failure> {
+        let reason = data(&work).ok().and_then(|FailData { reason }| reason);
+        Err(Failure::retry(reason.unwrap_or_else(|| "failed as it was told".into())))
+    }
+}
+
+fn data<'a, T: Deserialize<'a>>(work: &'a Work) -> Result<T, Failure> {
+    serde_json::from_str(work.data.get()).map_err(|error| Failure::fatal(format!("the job's data: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    async fn run(name: &str, data: Value) -> (Result<Value, Failure>, Vec<Value>) {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let seen = reported.clone();
+        let work = Work {
+            id: "1".into(),
+            queue: "q".into(),
+            name: "n".into(),
+            data: serde_json::value::to_raw_value(&data).unwrap(),
+            attempt: 1,
+            scratch: "/nonexistent".into(),
+        };
+        let ended = standard()[name].process(work, Arc::new(move |value| seen.lock().unwrap().push(value))).await;
+        let reported = reported.lock().unwrap().clone();
+        (ended, reported)
+    }
+
+    #[tokio::test]
+    async fn each_does_what_its_name_says() {
+        assert_eq!(run("noop", json!(1)).await.0, Ok(Value::Null));
+        assert_eq!(run("echo", json!({"a": [1]})).await.0, Ok(json!({"a": [1]})));
+        assert_eq!(run("fail", json!({"reason": "no"})).await.0, Err(Failure::retry("no")));
+        assert_eq!(run("fail", json!(null)).await.0, Err(Failure::retry("failed as it was told")));
+        assert!(matches!(run("sleep", json!({})).await.0, Err(Failure::Final { .. })));
+    }
+
+    #[tokio::test]
+    async fn sleep_reports_its_progress() {
+        let (ended, reported) = run("sleep", json!({"ms": 10})).await;
+        assert_eq!(ended, Ok(Value::Null));
+        assert_eq!(reported, (1..=10).map(|n| json!(n * 10)).collect::<Vec<_>>());
+    }
+}

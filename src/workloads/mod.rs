@@ -1,0 +1,3 @@
+//! Domains built on queues, dedupe, locks and units of work.
+
+pub mod videos;
