@@ -2,6 +2,7 @@
 //!
 //! Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.
 
+pub mod access;
 pub mod catalog;
 pub mod clock;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod dedupe;
 pub mod delivery;
 pub mod fault;
 pub mod flight;
+pub mod http;
 pub mod id;
 pub mod intake;
 pub mod processor;

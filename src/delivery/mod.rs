@@ -2,6 +2,8 @@
 //!
 //! The clients here send one message and say what came of it; who sends when, and how often, is the caller's business.
 
+pub mod mailbox;
+
 use std::time::Duration;
 
 /// What came of one sending.
