@@ -71,6 +71,11 @@ impl FromRequestParts<AppState> for Asked {
 }
 
 impl Asked {
+    #[cfg(test)]
+    pub fn under(key: &str, method: Method, path: &str) -> Self {
+        Self(Some(Box::new((key.to_owned(), method, path.to_owned()))))
+    }
+
     pub fn key(&self) -> Option<&str> {
         self.0.as_ref().map(|asked| asked.0.as_str())
     }
