@@ -1,0 +1,36 @@
+-- queue/finish_parked.lua: end jobs that were parked in waiting-children without children.
+-- KEYS     1 base  "<prefix>:<queue>:"
+-- ARGV     1 now   ms
+--          2 ends  MessagePack [[id, timestamp, mark field, mark value, completes, value or reason], ...]
+--          3 keep  MessagePack [completed, failed], each [count or -1, age in s or nil, limit or nil]
+-- RETURNS  [0 finished | 1 not parked | 2 finished before | 3 gone, ...]
+-- COST     O(log n) a job
+local now = tonumber(ARGV[1])
+local keep_default = cmsgpack.unpack(ARGV[3])
+
+local function refusal(id, timestamp, mark_field, mark_value)
+  local stored = redis.call('HMGET', base .. id, 'timestamp', mark_field, 'finishedOn')
+  if math.floor(tonumber(stored[1]) or -1) ~= timestamp or stored[2] ~= mark_value then
+    return 3 -- another job has this id now
+  elseif stored[3] then
+    return 2
+  elseif not redis.call('ZSCORE', parked_set, id) then
+    return 1 -- it was retried or promoted by hand: it will be parked again
+  end
+end
+
+local outcomes = {}
+for i, parked in ipairs(cmsgpack.unpack(ARGV[2])) do
+  local id = parked[1]
+  local outcome = refusal(id, parked[2], parked[3], parked[4]) or 0
+  if outcome == 0 then
+    local job = redis.call('HMGET', base .. id, unpack(ending_fields))
+    redis.call('ZREM', parked_set, id)
+    finish_job(id, job, { completes = parked[5], text = parked[6] }, keep_default, now)
+  end
+  outcomes[i] = outcome
+end
+prune_finished(now)
+flush_wait()
+close_gate()
+return outcomes

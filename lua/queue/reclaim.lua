@@ -1,0 +1,25 @@
+-- queue/reclaim.lua: put back to the front what a worker holds without knowing, after a take whose answer was lost.
+-- KEYS     1 base   "<prefix>:<queue>:"
+-- ARGV     1 token  the worker's
+--          2 held   MessagePack list of the ids that the worker knows of
+-- RETURNS  the ids put back
+-- COST     O(active); O(active) again for each id put back
+local held = {}
+for _, id in ipairs(cmsgpack.unpack(ARGV[2])) do
+  held[id] = true
+end
+local reclaimed = {}
+-- From the newest, so that the one to run first is put back last, to the very front.
+for _, id in ipairs(redis.call('LRANGE', active_list, 0, -1)) do
+  if not held[id] and redis.call('GET', lock_of(id)) == ARGV[1] then
+    redis.call('LREM', active_list, 1, id)
+    redis.call('DEL', lock_of(id))
+    redis.call('SREM', stalled_set, id)
+    push_front(id, tonumber(redis.call('HGET', base .. id, 'priority')) or 0)
+    emit('waiting', 'jobId', id, 'prev', 'active')
+    reclaimed[#reclaimed + 1] = id
+  end
+end
+flush_wait()
+close_gate()
+return reclaimed

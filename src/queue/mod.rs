@@ -22,6 +22,8 @@ mod parked;
 mod scripts;
 mod settle;
 mod take;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

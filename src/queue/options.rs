@@ -143,7 +143,7 @@ impl JobOptions {
         put("backoff", self.backoff.as_ref().map(write_backoff));
         put("delay", (self.delay_ms > 0).then(|| json!(self.delay_ms)));
         put("priority", (self.priority > 0).then(|| json!(self.priority)));
-        put("lifo", self.lifo.then(|| json!(true)));
+        put("lifo", self.lifo.then_some(Value::Bool(true)));
         put("removeOnComplete", self.remove_on_complete.map(Keep::write));
         put("removeOnFail", self.remove_on_fail.map(Keep::write));
         put("stackTraceLimit", self.stack_trace_limit.map(|n| json!(n)));

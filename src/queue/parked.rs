@@ -40,7 +40,7 @@ pub enum ParkedOutcome {
 #[derive(Serialize)]
 struct Packed<'a> {
     id: &'a str,
-    timestamp: String,
+    timestamp: Millis,
     mark_field: &'a str,
     mark_value: &'a str,
     completes: bool,
@@ -90,7 +90,7 @@ impl ParkedEnd {
         };
         Packed {
             id: &self.id,
-            timestamp: self.timestamp.to_string(),
+            timestamp: self.timestamp,
             mark_field: &self.mark_field,
             mark_value: &self.mark_value,
             completes,

@@ -13,6 +13,10 @@ mod monitor;
 mod reply;
 mod script;
 mod subscribe;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use blocking::{MarkerWatch, Wake};
 pub use client::Redis;

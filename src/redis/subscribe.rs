@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::clients::SubscriberClient;
+use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use fred::types::Builder;
+use fred::types::{Builder, RespVersion};
 use tokio::sync::{OnceCell, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +58,7 @@ impl Redis {
 pub(super) struct Subscriber {
     builder: Builder,
     stop: CancellationToken,
-    client: OnceCell<SubscriberClient>,
+    client: OnceCell<Client>,
     channels: Channels,
     /// One at a time: who finds a channel in `channels` may trust that the server knows of it.
     turn: tokio::sync::Mutex<()>,
@@ -85,18 +85,21 @@ impl Subscriber {
         if !abandoned.is_empty() {
             client.unsubscribe(abandoned).await?;
         }
-        if is_new && let Err(error) = client.subscribe(channel).await {
+        if is_new && let Err(error) = listen(client, channel).await {
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(channel);
-            return Err(error.into());
+            return Err(error);
         }
         Ok(Subscription { payloads })
     }
 
-    async fn connect(&self) -> Result<SubscriberClient, Error> {
-        let client = self.builder.build_subscriber_client()?;
+    async fn connect(&self) -> Result<Client, Error> {
+        let mut builder = self.builder.clone();
+        // With the older protocol a connection that subscribes cannot ping, and `listen` needs to.
+        builder.with_config(|config| config.version = RespVersion::RESP3);
+        let client = builder.build()?;
         let messages = client.message_rx();
         tokio::spawn(hand_out(messages, self.channels.clone(), self.stop.clone()));
-        client.manage_subscriptions();
+        tokio::spawn(listen_again(client.clone(), client.reconnect_rx(), self.channels.clone(), self.stop.clone()));
         client.connect();
         let (closing, stop) = (client.clone(), self.stop.clone());
         tokio::spawn(async move {
@@ -111,6 +114,40 @@ impl Subscriber {
             }
         }
         Ok(client)
+    }
+}
+
+/// Returns when the server knows of the subscription: fred's own call returns when it was sent, and a message published
+/// then may pass it by. The server answers in order, so an answered ping says that it has subscribed.
+async fn listen(client: &Client, channel: &str) -> Result<(), Error> {
+    client.subscribe(channel).await?;
+    client.ping::<String>(None).await?;
+    Ok(())
+}
+
+/// Subscribes all channels anew after each reconnect. (fred's own way sends an empty SUBSCRIBE when there are none, whose
+/// error then answers the next command.)
+async fn listen_again<T: Clone>(
+    client: Client,
+    mut reconnects: broadcast::Receiver<T>,
+    channels: Channels,
+    stop: CancellationToken,
+) {
+    loop {
+        let reconnected = tokio::select! {
+            reconnected = reconnects.recv() => reconnected,
+            () = stop.cancelled() => return,
+        };
+        if let Err(broadcast::error::RecvError::Closed) = reconnected {
+            return;
+        }
+        let names: Vec<String> = channels.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        if !names.is_empty()
+            && let Err(error) = client.subscribe(names).await
+        {
+            // The connection broke again; so there will be another reconnect.
+            tracing::warn!(%error, "the channels could not be subscribed again");
+        }
     }
 }
 

@@ -1,0 +1,165 @@
+-- queue/parts/finish.lua: ends a job for good. Needs create.lua, remove.lua and parent.lua.
+
+-- The fields of a job that decide how it ends, in this order.
+local ending_fields = { 'opts', 'atm', 'priority', 'stacktrace', 'parentKey', 'parent', 'deid' }
+local decoded_options = {} -- jobs of one batch mostly have the same text
+
+local function options_of(text)
+  text = text or '{}'
+  local options = decoded_options[text]
+  if not options then
+    local readable, decoded = pcall(cjson.decode, text)
+    options = readable and type(decoded) == 'table' and decoded or {}
+    decoded_options[text] = options
+  end
+  return options
+end
+
+-- Which of the finished stay: the job's own option, else the default { count, age, limit }; count -1 keeps all.
+local function keep_of(option, default)
+  local kind = type(option)
+  if kind == 'boolean' then
+    return { count = option and 0 or -1 }
+  elseif kind == 'number' then
+    return { count = math.floor(option) }
+  elseif kind == 'table' then
+    return { count = tonumber(option.count) or -1, age = tonumber(option.age), limit = tonumber(option.limit) }
+  end
+  return { count = default[1], age = default[2], limit = default[3] }
+end
+
+local prunings = {} -- one per set and policy, done at the end
+
+local function prune_later(set, keep)
+  if keep.count > 0 or keep.age then
+    prunings[table.concat({ set, keep.count, keep.age or '', keep.limit or '' }, '|')] = { set, keep }
+  end
+end
+
+local function remove_finished(set, ids, now)
+  for _, id in ipairs(ids) do
+    local parent = redis.call('HMGET', base .. id, 'parentKey', 'parent')
+    detach_child(id, parent[1], parent[2], now)
+    delete_job(id)
+    redis.call('ZREM', set, id)
+  end
+end
+
+-- At most 1000 by age and 1000 by number for each policy; the next end goes on.
+local function prune_finished(now)
+  for _, pruning in pairs(prunings) do
+    local set, keep = pruning[1], pruning[2]
+    if keep.age then
+      local limit = math.min(keep.limit or 1000, 1000)
+      local before = now - keep.age * 1000
+      remove_finished(set, redis.call('ZREVRANGEBYSCORE', set, before, '-inf', 'LIMIT', 0, limit), now)
+    end
+    if keep.count > 0 then
+      remove_finished(set, redis.call('ZREVRANGE', set, keep.count, keep.count + 999), now)
+    end
+  end
+end
+
+-- The stacks of all failed attempts, oldest first, with `stack` as the newest; JSON text.
+local function stacks_with(stored, stack, limit)
+  local readable, stacks = pcall(cjson.decode, stored or '[]')
+  if not readable or type(stacks) ~= 'table' then
+    stacks = {}
+  end
+  if stack then
+    stacks[#stacks + 1] = stack
+  end
+  local most = tonumber(limit) or 100
+  while #stacks > most do
+    table.remove(stacks, 1)
+  end
+  return #stacks == 0 and '[]' or cjson.encode(stacks)
+end
+
+-- keepLastIfActive: the last add that came while the owner ran becomes the next job.
+local function add_stored_next(deduplication_id, now)
+  local key = base .. 'dn:' .. deduplication_id
+  local flat = redis.call('HGETALL', key)
+  if #flat == 0 then
+    return
+  end
+  local stored = {}
+  for i = 1, #flat, 2 do
+    stored[flat[i]] = flat[i + 1]
+  end
+  redis.call('DEL', key)
+  local counted = redis.call('INCR', id_counter)
+  local id = stored.jid or string.format('%.0f', counted)
+  local options = options_of(stored.opts)
+  local deduplication = type(options.de) == 'table' and options.de or {}
+  local ttl = tonumber(deduplication.ttl)
+  if ttl and ttl > 0 and not deduplication.keepLastIfActive then
+    redis.call('SET', base .. 'de:' .. deduplication_id, id, 'PX', ttl)
+  else
+    redis.call('SET', base .. 'de:' .. deduplication_id, id)
+  end
+  local extra = { 'deid', deduplication_id }
+  for field, name in pairs({ pk = 'parentKey', pd = 'parent', rjk = 'rjk' }) do
+    if stored[field] then
+      extra[#extra + 1], extra[#extra + 2] = name, stored[field]
+    end
+  end
+  create_job({
+    id = id, name = stored.name or '', data = stored.data or '{}', options = stored.opts or '{}', timestamp = now,
+    delay = tonumber(options.delay) or 0, priority = tonumber(options.priority) or 0, lifo = options.lifo == true,
+  }, extra)
+  if stored.pdk then
+    redis.call('SADD', stored.pdk, base .. id)
+  end
+end
+
+-- The owner's end frees its deduplication id, unless that runs for a fixed time.
+local function release_deduplication(id, deduplication_id, now)
+  local key = base .. 'de:' .. deduplication_id
+  if redis.call('GET', key) == id and redis.call('PTTL', key) <= 0 then
+    redis.call('DEL', key)
+    add_stored_next(deduplication_id, now)
+  end
+end
+
+-- job: the ending_fields. ending: completes, text (value or reason), stack. keep_default: for completed and failed.
+-- The caller has taken the id out of its state.
+local function finish_job(id, job, ending, keep_default, now)
+  local key, options = base .. id, options_of(job[1])
+  local attempts_made = (tonumber(job[2]) or 0) + 1
+  local parent_key, parent_json, deduplication_id = job[5], job[6], job[7]
+  local set, keep
+  if ending.completes then
+    set, keep = completed_set, keep_of(options.removeOnComplete, keep_default[1])
+  else
+    set, keep = failed_set, keep_of(options.removeOnFail, keep_default[2])
+  end
+  if deduplication_id then
+    release_deduplication(id, deduplication_id, now)
+  end
+  if parent_key then
+    local tell = ending.completes and child_completed or child_failed
+    tell(id, parent_key, parent_json, ending.text, now)
+  end
+  if keep.count == 0 then
+    delete_job(id)
+  else
+    redis.call('ZADD', set, texts[now], id)
+    if ending.completes then
+      redis.call('HSET', key, 'returnvalue', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made])
+    else
+      redis.call('HSET', key, 'failedReason', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made],
+        'stacktrace', stacks_with(job[4], ending.stack, options.stackTraceLimit))
+      redis.call('HDEL', key, 'defa')
+    end
+    prune_later(set, keep)
+  end
+  if ending.completes then
+    emit('completed', 'jobId', id, 'returnvalue', ending.text, 'prev', 'active')
+  else
+    emit('failed', 'jobId', id, 'failedReason', ending.text, 'prev', 'active')
+    if attempts_made >= (tonumber(options.attempts) or 0) then
+      emit('retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
+    end
+  end
+end

@@ -1,0 +1,29 @@
+-- queue/parts/keys.lua: spells the queue's keys. Its twin in Rust is src/queue/keys.rs.
+-- Each script gets one key, the base "<prefix>:<queue>:", which decides the hash slot; all others begin with it.
+local base = KEYS[1]
+
+local wait_list = base .. 'wait' -- ready jobs without priority: added at the head, taken from the tail
+local paused_list = base .. 'paused' -- where BullMQ 5 keeps them during a pause; only ever emptied here
+local active_list = base .. 'active'
+local prioritized_set = base .. 'prioritized'
+local delayed_set = base .. 'delayed'
+local parked_set = base .. 'waiting-children'
+local completed_set, failed_set = base .. 'completed', base .. 'failed'
+local stalled_set = base .. 'stalled' -- active at the last scan and not renewed since
+local marker_set = base .. 'marker' -- what idle workers block on
+local event_stream = base .. 'events'
+local meta_hash = base .. 'meta'
+local id_counter = base .. 'id'
+local limiter = base .. 'limiter' -- jobs taken in the present rate window
+
+local function lock_of(id)
+  return base .. id .. ':lock'
+end
+
+-- Whether `id` is in `list`, looking at its last `most` items; true as well when the list is longer than that.
+local function may_be_in(list, id, most)
+  if redis.call('LPOS', list, id, 'RANK', -1, 'MAXLEN', most) then
+    return true
+  end
+  return redis.call('LLEN', list) > most
+end

@@ -1,0 +1,132 @@
+-- queue/parts/take.lua: takes a batch of jobs. Needs enqueue.lua.
+
+-- Jobs whose time has come begin to wait; at most 1000 a call, the next call goes on.
+local function promote_due(now)
+  local ids = redis.call('ZRANGEBYSCORE', delayed_set, 0, (now + 1) * 4096 - 1, 'LIMIT', 0, 1000)
+  if #ids == 0 then
+    return
+  end
+  redis.call('ZREM', delayed_set, unpack(ids))
+  for _, id in ipairs(ids) do
+    local stored = redis.call('HMGET', base .. id, 'priority', 'delay')
+    if stored[1] or stored[2] or redis.call('EXISTS', base .. id) == 1 then
+      push_waiting(id, tonumber(stored[1]) or 0, false)
+      emit('waiting', 'jobId', id, 'prev', 'delayed')
+      redis.call('HSET', base .. id, 'delay', '0')
+    end
+  end
+  flush_wait()
+end
+
+-- How many jobs the rate limit still allows, and if none, for how many milliseconds not. A queue without a limit of its
+-- own still heeds the one that queue.rateLimit() sets.
+local function rate_room()
+  local used = tonumber(redis.call('GET', limiter)) or 0
+  local limit = rate_max and rate_ms and rate_max or 9007199254740991
+  if used < limit then
+    return limit - used, -1
+  end
+  local left = redis.call('PTTL', limiter)
+  if left > 0 then
+    return 0, left
+  elseif left == 0 then
+    redis.call('DEL', limiter)
+  end
+  return limit, -1 -- a counter without an end limits nothing
+end
+
+-- The first `most` jobs of those that `ids` names: id and flat hash. Nothing is written for an id without a job, or
+-- with something else under its key. Second: how many ids were looked at.
+local function read_jobs(ids, most, jobs)
+  local looked_at = 0
+  for _, id in ipairs(ids) do
+    if #jobs >= most then
+      break
+    end
+    looked_at = looked_at + 1
+    local fields = redis.pcall('HGETALL', base .. id)
+    -- Ids that begin with "0:" are markers of very old versions.
+    if not fields.err and #fields > 0 and string.sub(id, 1, 2) ~= '0:' then
+      jobs[#jobs + 1] = { id, fields }
+    end
+  end
+  return looked_at
+end
+
+-- Reads before it writes: an error in between would leave ids in no state at all.
+local function pick_jobs(room)
+  local jobs = {}
+  for _ = 1, 4 do -- ghosts make room for others, but not without end
+    local ids = redis.call('LRANGE', wait_list, -(room - #jobs), -1)
+    local from_tail = {}
+    for i = #ids, 1, -1 do
+      from_tail[#from_tail + 1] = ids[i]
+    end
+    local looked_at = read_jobs(from_tail, room, jobs)
+    if looked_at > 0 then
+      redis.call('LTRIM', wait_list, 0, -(looked_at + 1))
+    end
+    if #jobs >= room or looked_at == 0 then
+      break
+    end
+  end
+  for _ = 1, 4 do
+    if #jobs >= room then
+      break
+    end
+    local ids = redis.call('ZRANGE', prioritized_set, 0, room - #jobs - 1)
+    if #ids == 0 then
+      redis.call('DEL', base .. 'pc') -- the order inside a priority may start anew
+      break
+    end
+    local looked_at = read_jobs(ids, room, jobs)
+    redis.call('ZREM', prioritized_set, unpack(ids, 1, looked_at))
+  end
+  return jobs
+end
+
+-- request: { most, token, lease_ms, worker name or nil }. Returns what src/queue/take.rs reads.
+local function take_jobs(request, now)
+  local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
+  promote_due(now)
+  local room, limited_ms = rate_room()
+  local jobs = {}
+  room = math.min(most, room, free_places())
+  if room > 0 and not is_paused then
+    jobs = pick_jobs(room)
+  end
+  if #jobs > 0 then
+    local ids, counted = {}, 0
+    for i, job in ipairs(jobs) do
+      local id, fields = job[1], job[2]
+      ids[i] = id
+      local starts, fails = 0, false
+      for f = 1, #fields, 2 do
+        if fields[f] == 'ats' then
+          starts = tonumber(fields[f + 1]) or 0
+        elseif fields[f] == 'defa' then
+          fails = true
+        end
+      end
+      if not fails then
+        counted = counted + 1 -- a job that will only be failed does not use up the rate
+      end
+      local written = { 'processedOn', texts[now], 'ats', texts[starts + 1] }
+      if worker then
+        written[5], written[6] = 'pb', worker
+      end
+      redis.call('SET', lock_of(id), token, 'PX', texts[lease_ms])
+      emit('active', 'jobId', id, 'prev', 'waiting')
+      redis.call('HSET', base .. id, unpack(written))
+      for w = 1, #written do
+        fields[#fields + 1] = written[w]
+      end
+    end
+    redis.call('LPUSH', active_list, unpack(ids))
+    if rate_max and rate_ms and counted > 0 and redis.call('INCRBY', limiter, counted) == counted then
+      redis.call('PEXPIRE', limiter, math.max(1, math.floor(math.abs(rate_ms))))
+    end
+    work_came = true -- whoever is idle looks whether there is more
+  end
+  return { jobs, next_due() or -1, limited_ms, is_paused and 1 or 0 }
+end

@@ -1,0 +1,155 @@
+//! Taking.
+
+use super::*;
+
+fn with_priority(priority: u32) -> Add {
+    job(JobOptions { priority, ..Default::default() })
+}
+
+#[tokio::test]
+async fn a_taken_job_is_active_locked_and_told() {
+    let world = World::new().await;
+    world.add(plain()).await;
+    world.news().await;
+    let taken = world.take(1).await;
+    let job = readable(&taken.jobs[0]);
+    assert_eq!((job.attempts_started, job.processed_on, job.processed_by.as_deref()), (1, Some(NOW), Some("w one")));
+    assert_eq!(world.news().await, ["active jobId=1 prev=waiting"]);
+    assert_eq!(world.see("LRANGE bull:q:active 0 -1").await, "[1]");
+    assert_eq!(world.see("GET bull:q:1:lock").await, "t");
+    let left: i64 = world.see("PTTL bull:q:1:lock").await.parse().unwrap();
+    assert!((1..=30_000).contains(&left));
+    let hash = world.hash("1").await;
+    assert!(hash.contains("ats=1\n") && hash.contains("pb=w one\n") && hash.contains(&format!("processedOn={NOW}")));
+}
+
+#[tokio::test]
+async fn a_batch_is_taken_in_the_order_of_single_takes() {
+    let world = World::new().await;
+    world.queue.add(vec![with_priority(2), plain(), with_priority(1), plain()], NOW).await.unwrap();
+    let taken = world.take(10).await;
+    assert_eq!(ids(&taken), ["2", "4", "3", "1"]);
+    assert_eq!(world.see("LRANGE bull:q:active 0 -1").await, "[1 3 4 2]");
+    assert_eq!(world.see("EXISTS bull:q:wait bull:q:prioritized bull:q:pc").await, "0");
+}
+
+#[tokio::test]
+async fn what_is_due_waits_first_even_while_paused() {
+    let world = World::new().await;
+    let delayed = |delay_ms, priority| job(JobOptions { delay_ms, priority, ..Default::default() });
+    world.queue.add(vec![delayed(50, 0), delayed(50, 4), delayed(9000, 0)], NOW).await.unwrap();
+    let early = world.take_at(5, NOW + 49).await;
+    assert_eq!((ids(&early), early.next_due_ms), (vec![], Some(NOW + 50)));
+    world.queue.pause().await.unwrap();
+    world.news().await;
+    let paused = world.take_at(5, NOW + 50).await;
+    assert!(paused.jobs.is_empty() && paused.is_paused);
+    assert_eq!(world.news().await, ["waiting jobId=1 prev=delayed", "waiting jobId=2 prev=delayed"]);
+    assert_eq!(world.see("HGET bull:q:1 delay").await, "0");
+    world.queue.resume().await.unwrap();
+    let taken = world.take_at(5, NOW + 50).await;
+    assert_eq!((ids(&taken), taken.next_due_ms), (vec!["1", "2"], Some(NOW + 9000)));
+}
+
+#[tokio::test]
+async fn global_concurrency_holds_inside_a_batch() {
+    let world = World::new().await;
+    world.queue.add((0..5).map(|_| plain()).collect(), NOW).await.unwrap();
+    world.run(&["HSET", "bull:q:meta", "concurrency", "3"]).await;
+    assert_eq!(world.take(2).await.jobs.len(), 2);
+    assert_eq!(world.take(10).await.jobs.len(), 1);
+    assert_eq!(world.take(10).await.jobs.len(), 0);
+    // A freed place is announced.
+    world.run(&["DEL", "bull:q:marker"]).await;
+    world.settle("1", complete("1")).await;
+    assert_eq!(world.see("ZRANGE bull:q:marker 0 -1").await, "[0]");
+    assert_eq!(world.take(10).await.jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn the_rate_limit_counts_each_job_and_ends() {
+    let world = World::new().await;
+    world.queue.add((0..5).map(|_| plain()).collect(), NOW).await.unwrap();
+    world.run(&["HSET", "bull:q:meta", "max", "2", "duration", "40000"]).await;
+    assert_eq!(world.take(10).await.jobs.len(), 2);
+    let limited = world.take(10).await;
+    assert!(limited.jobs.is_empty() && limited.rate_limited_ms.is_some_and(|ms| (1..=40_000).contains(&ms)));
+    world.run(&["DEL", "bull:q:limiter"]).await;
+    assert_eq!(world.take(1).await.jobs.len(), 1);
+    assert_eq!(world.see("GET bull:q:limiter").await, "1");
+}
+
+#[tokio::test]
+async fn a_limit_set_by_rate_limit_is_heeded_without_one_of_the_queue() {
+    let world = World::new().await;
+    world.add(plain()).await;
+    world.run(&["SET", "bull:q:limiter", "9007199254740991", "PX", "5000"]).await;
+    assert!(world.take(1).await.rate_limited_ms.is_some());
+    world.run(&["SET", "bull:q:limiter", "9007199254740991"]).await;
+    assert_eq!(world.take(1).await.jobs.len(), 1, "a counter without an end limits nothing");
+}
+
+#[tokio::test]
+async fn ids_without_a_job_are_dropped_and_leave_no_partial_hash() {
+    let world = World::new().await;
+    world.queue.add(vec![plain(), plain(), with_priority(1), with_priority(1)], NOW).await.unwrap();
+    world.run(&["DEL", "bull:q:1", "bull:q:3"]).await;
+    world.run(&["RPUSH", "bull:q:wait", "0:marker", "wrong"]).await;
+    world.run(&["SET", "bull:q:wrong", "not a hash"]).await;
+    world.run(&["ZADD", "bull:q:delayed", "5", "ghost"]).await;
+    assert_eq!(ids(&world.take(2).await), ["2", "4"]);
+    assert_eq!(world.see("LRANGE bull:q:active 0 -1").await, "[4 2]");
+    assert_eq!(
+        world.see("EXISTS bull:q:1 bull:q:3 bull:q:ghost bull:q:wait bull:q:prioritized bull:q:delayed").await,
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_job_is_handed_out_to_be_failed() {
+    let world = World::new().await;
+    world.queue.add(vec![plain(), plain()], NOW).await.unwrap();
+    world.run(&["HSET", "bull:q:1", "data", "{nope"]).await;
+    let taken = world.take(2).await;
+    let Record::Unreadable { id, reason } = &taken.jobs[0] else { panic!("it cannot be read") };
+    assert!(reason.contains("data is not JSON"), "{reason}");
+    assert_eq!(readable(&taken.jobs[1]).id, "2");
+    assert_eq!(world.settle(id, fail(reason)).await, Settlement::Settled);
+}
+
+#[tokio::test]
+async fn a_marker_is_left_only_while_something_waits() {
+    let world = World::new().await;
+    world.queue.add(vec![plain(), plain()], NOW).await.unwrap();
+    world.run(&["DEL", "bull:q:marker"]).await;
+    world.take(1).await;
+    assert_eq!(world.see("ZRANGE bull:q:marker 0 -1").await, "[0]");
+    world.run(&["DEL", "bull:q:marker"]).await;
+    world.take(1).await;
+    assert_eq!(world.see("EXISTS bull:q:marker").await, "0");
+}
+
+#[tokio::test]
+async fn what_a_lost_answer_took_is_put_back_in_its_order() {
+    let world = World::new().await;
+    world.queue.add(vec![plain(), plain(), plain(), with_priority(7)], NOW).await.unwrap();
+    assert_eq!(ids(&world.take(4).await), ["1", "2", "3", "4"]);
+    world.news().await;
+    let back = world.queue.reclaim("t", &["1".to_owned()]).await.unwrap();
+    assert_eq!(back.len(), 3);
+    assert_eq!(world.see("EXISTS bull:q:2:lock bull:q:3:lock bull:q:4:lock").await, "0");
+    assert_eq!(world.see("LRANGE bull:q:active 0 -1").await, "[1]");
+    assert!(world.queue.reclaim("other", &[]).await.unwrap().is_empty());
+    assert_eq!(ids(&world.take(4).await), ["2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn the_event_stream_stays_short() {
+    let world = World::new().await;
+    world.run(&["HSET", "bull:q:meta", "opts.maxLenEvents", "100"]).await;
+    for _ in 0..10 {
+        world.queue.add((0..100).map(|_| plain()).collect(), NOW).await.unwrap();
+    }
+    let length: u32 = world.see("XLEN bull:q:events").await.parse().unwrap();
+    assert!(length < 400, "{length}");
+}
