@@ -210,7 +210,8 @@ mod tests {
     #[tokio::test]
     async fn progress_lines_are_reported_and_the_others_are_the_reason() {
         let bench = Bench::new();
-        let script = "echo 'progress: 10' >&2; echo 'progress: {\"step\":\"two\"}' >&2; echo 'progress: soon' >&2; exit 3";
+        let script =
+            "echo 'progress: 10' >&2; echo 'progress: {\"step\":\"two\"}' >&2; echo 'progress: soon' >&2; exit 3";
         let failure = bench.run(script, json!(null), AMPLE).await.unwrap_err();
         assert_eq!(failure, Failure::retry("exit code 3: progress: soon"));
         assert_eq!(*bench.reported.lock().unwrap(), [json!(10), json!({"step": "two"})]);
@@ -229,7 +230,10 @@ mod tests {
     async fn rubbish_on_stdout_is_a_failure_that_shows_it() {
         let failure = run("echo '{\"half\":'; echo warned >&2").await.unwrap_err();
         assert!(matches!(failure, Failure::Retry { .. }));
-        assert!(failure.reason().contains("not JSON") && failure.reason().ends_with("{\"half\":\nwarned"), "{failure:?}");
+        assert!(
+            failure.reason().contains("not JSON") && failure.reason().ends_with("{\"half\":\nwarned"),
+            "{failure:?}"
+        );
     }
 
     #[tokio::test]

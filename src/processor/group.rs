@@ -60,7 +60,7 @@ while read -r sign group; do
     [ "$sign" = + ] && groups="$groups $group"
 done
 for group in $groups; do
-    kill -KILL -- "-$group" 2>/dev/null
+    kill -s KILL -- "-$group" 2>/dev/null
 done
 "#;
 

@@ -154,7 +154,8 @@ fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
 /// A job's id may be any text, a header's value may not.
 fn header(text: &str) -> HeaderValue {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-    let plain = if is_plain { Cow::from(text) } else { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
+    let plain =
+        if is_plain { Cow::from(text) } else { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
     HeaderValue::from_str(&plain).expect("only visible ASCII is left")
 }
 

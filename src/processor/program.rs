@@ -74,7 +74,7 @@ impl Program {
     /// # Cancel safety
     /// Dropping the future kills the program and its children.
     pub(crate) async fn run(self, takes_line: impl FnMut(&str) -> bool + Send) -> Result<Ended, Trouble> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.path());
         command.args(&self.args).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(folder) = &self.folder {
@@ -130,6 +130,12 @@ impl Program {
             Err(_) => Trouble::TooSlow { limit: self.time_limit, tail },
             _ => Trouble::TooMuch { tail },
         })
+    }
+
+    /// A path is meant from where we run, even if the program runs in another folder.
+    fn path(&self) -> PathBuf {
+        let path = PathBuf::from(&self.program);
+        if self.program.contains('/') { std::path::absolute(&path).unwrap_or(path) } else { path }
     }
 }
 

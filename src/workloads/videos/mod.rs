@@ -1,8 +1,10 @@
 //! Personal videos: one for each name, gender and template, made once for everyone who asks.
 //!
-//! Here are the parts without queues or SQL: names, rendering, and the folder of rendered files.
+//! Here are names, rendering, the folder of rendered files, and bringing in videos that were made elsewhere.
 
 pub mod files;
+mod font;
 pub mod import;
+mod look;
 pub mod name;
 pub mod render;
