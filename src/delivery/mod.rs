@@ -2,7 +2,13 @@
 //!
 //! The clients here send one message and say what came of it; who sends when, and how often, is the caller's business.
 
+pub mod address;
+pub mod client;
 pub mod mailbox;
+pub mod signature;
+pub mod telegram;
+pub mod template;
+pub mod webhook;
 
 use std::time::Duration;
 

@@ -39,6 +39,7 @@ use tracing::warn;
 
 use crate::access::Access;
 use crate::config::Settings;
+use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::redis::Redis;
 use crate::store::Store;
@@ -53,7 +54,8 @@ pub struct Server {
     pub files: PathBuf,
     /// The id of the Telegram bot, if one is configured.
     pub bot: Option<String>,
-    pub webhooks: Webhooks,
+    /// Says which addresses a webhook may be sent to.
+    pub webhook: Webhook,
     pub metrics: Option<PrometheusHandle>,
     /// What the addresses in answers begin with: the configured public address, or nothing.
     base: Arc<str>,
@@ -72,29 +74,15 @@ pub struct Parts {
     pub redis: Redis,
     pub files: PathBuf,
     pub bot: Option<String>,
-    pub webhooks: Webhooks,
+    pub webhook: Webhook,
     pub metrics: Option<PrometheusHandle>,
 }
 
 pub type AppState = Arc<Server>;
 
-/// Whether a webhook may be sent to an address; the reason if not.
-#[derive(Clone)]
-pub struct Webhooks(Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>);
-
-impl Webhooks {
-    pub fn checked_by(check: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(check))
-    }
-
-    fn check(&self, url: &str) -> Result<(), String> {
-        (self.0)(url)
-    }
-}
-
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, settings, access, redis, files, bot, webhooks, metrics } = parts;
+        let Parts { intake, settings, access, redis, files, bot, webhook, metrics } = parts;
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
@@ -103,7 +91,7 @@ impl Server {
             redis,
             files,
             bot,
-            webhooks,
+            webhook,
             metrics,
             base,
             in_flight: idempotency::InFlight::default(),

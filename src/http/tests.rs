@@ -16,11 +16,12 @@ use figment::providers::{Format, Toml};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{AppState, Parts, Server, Webhooks, access as keys, router};
+use super::{AppState, Parts, Server, access as keys, router};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::dedupe::{Dedupe, Wakes, What};
+use crate::delivery::webhook::Webhook;
 use crate::flight::{Claim, ClaimAsk, Ending, Finish, Flights};
 use crate::intake::Intake;
 use crate::publish::{Publish, Publisher, Queues};
@@ -52,7 +53,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let ours = format!(
             "files_dir = '{0}'\n[store]\nurl = 'sqlite://{0}/t.db'\n[redis]\nurl = 'redis://127.0.0.1:1'\n\
-             [queues.mail]\n[queues.letters.dedupe]\nfields = ['to', 'kind']\ndefaults = {{ kind = 'note' }}\n",
+             [queues.mail]\n[queues.letters.dedupe]\nfields = ['to', 'kind']\ndefaults = {{ kind = 'note' }}\n\
+             [webhook]\nsecret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'\n",
             dir.path().display()
         );
         let settings: Settings = Figment::from(Toml::string(include_str!("../config/default.toml")))
@@ -74,10 +76,7 @@ impl World {
             redis,
             files: settings.files_dir.clone(),
             bot: None,
-            webhooks: Webhooks::checked_by(|url| match url.starts_with("https://") {
-                true => Ok(()),
-                false => Err("a webhook address starts with https://".to_owned()),
-            }),
+            webhook: Webhook::new(&settings.webhook, Duration::from_secs(1)).unwrap(),
             metrics: None,
             settings: Arc::new(settings),
         });

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use crate::catalog::{Entry, Kind};
 use crate::config::Span;
 use crate::dedupe::KeyParts;
+use crate::delivery::webhook::UrlError;
 use crate::http::AppState;
 use crate::http::auth::{Caller, Enqueue};
 use crate::http::idempotency::{Answer, Asked, once};
@@ -282,7 +283,8 @@ impl Subscriber {
             How::Poll => Deliver::Poll,
             How::Webhook => {
                 let url = self.url.ok_or_else(|| Problem::missing("subscriber.url"))?;
-                state.webhooks.check(&url).map_err(|reason| Problem::field("subscriber.url", reason))?;
+                let refused = |error: UrlError| Problem::field("subscriber.url", error.to_string());
+                state.webhook.check_url(&url).map_err(refused)?;
                 Deliver::Webhook { url }
             }
             How::Telegram if state.bot.is_none() => {
