@@ -109,7 +109,6 @@ where
 fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> anyhow::Result<http::Parts> {
     let http = &parts.settings.http;
     let admin_key = http.admin_key.expose_secret();
-    let webhook = parts.webhook.clone();
     Ok(http::Parts {
         intake: parts.intake.clone(),
         settings: parts.settings.clone(),
@@ -117,9 +116,7 @@ fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> 
         redis: parts.redis.clone(),
         files: parts.settings.files_dir.clone(),
         bot: parts.chats.as_ref().map(|chats| chats.telegram.bot_id().to_owned()),
-        webhooks: http::Webhooks::checked_by(move |url| {
-            webhook.check_url(url).map(|_| ()).map_err(|error| error.to_string())
-        }),
+        webhook: parts.webhook.as_ref().clone(),
         metrics: Some(metrics),
     })
 }

@@ -1,0 +1,208 @@
+//! `Idempotency-Key`: the first answer to a write is kept, and given again to whoever repeats it.
+//!
+//! A key belongs to its caller (the API key's id) and to one method, path and body, by their SHA-256. Wishes for results
+//! store their answer in the very transaction that accepts them; other writes go through [`once`]: look, do, store.
+//! Those are harmless to do twice, so that a crash between doing and storing costs a second answer at most. Only
+//! answers of success are kept: a refusal is worked out anew.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::FromRequestParts;
+use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+use super::AppState;
+use super::problem::{Code, Problem};
+use crate::access::Principal;
+use crate::dedupe::hex;
+use crate::flight::StoredAnswer;
+use crate::store::{self, Store, query};
+
+static KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+const LONGEST_KEY: usize = 255;
+
+/// The keys whose first request this process is working on.
+#[derive(Clone, Default)]
+pub struct InFlight(Arc<Mutex<HashSet<Name>>>);
+
+/// Caller and key.
+type Name = (Arc<str>, String);
+
+/// What a request says about being repeated.
+pub struct Asked(Option<Box<(String, Method, String)>>);
+
+/// A write under an idempotency key, being worked on.
+pub struct Repeatable {
+    pub name: Name,
+    /// Over method, path and body.
+    pub fingerprint: String,
+    in_flight: InFlight,
+}
+
+/// An answer to a write.
+pub struct Answer {
+    pub status: StatusCode,
+    /// JSON.
+    pub body: String,
+    pub location: Option<String>,
+    /// The body that is kept for repetitions, where it is another one.
+    pub kept: Option<String>,
+}
+
+impl FromRequestParts<AppState> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get(&KEY) else { return Ok(Self(None)) };
+        let key = value.to_str().unwrap_or_default();
+        if key.is_empty() || key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let detail = format!("an idempotency key has 1 to {LONGEST_KEY} visible ASCII characters");
+            return Err(Problem::field("Idempotency-Key", detail));
+        }
+        Ok(Self(Some(Box::new((key.to_owned(), parts.method.clone(), parts.uri.path().to_owned())))))
+    }
+}
+
+impl Asked {
+    #[cfg(test)]
+    pub fn under(key: &str, method: Method, path: &str) -> Self {
+        Self(Some(Box::new((key.to_owned(), method, path.to_owned()))))
+    }
+
+    pub fn key(&self) -> Option<&str> {
+        self.0.as_ref().map(|asked| asked.0.as_str())
+    }
+
+    /// Begins the work on a write; nothing if it has no key.
+    ///
+    /// # Errors
+    /// The same key is being worked on.
+    pub fn begin(self, state: &AppState, caller: &Principal, body: &[u8]) -> Result<Option<Repeatable>, Problem> {
+        let Some(asked) = self.0 else { return Ok(None) };
+        let (key, method, path) = *asked;
+        let mut digest = Sha256::new();
+        for part in [method.as_str(), path.as_str()] {
+            digest.update(part);
+            digest.update([0]);
+        }
+        digest.update(body);
+        let name = (caller.id.clone(), key);
+        let in_flight = state.in_flight.clone();
+        if !in_flight.0.lock().expect("no user panics inside").insert(name.clone()) {
+            let detail = "the first request with this key has not been answered yet";
+            return Err(Problem::new(Code::IdempotencyKeyInFlight, detail));
+        }
+        Ok(Some(Repeatable { name, fingerprint: hex(&digest.finalize()), in_flight }))
+    }
+}
+
+impl Drop for Repeatable {
+    fn drop(&mut self) {
+        self.in_flight.0.lock().expect("no user panics inside").remove(&self.name);
+    }
+}
+
+/// Does a write once, and answers its repetitions with the first answer.
+///
+/// # Errors
+/// What `act` refuses; the key is in use, or was used for something else; the store is away.
+///
+/// # Cancel safety
+/// Under a key the work goes on in a task of its own, so that a caller who hangs up finds the answer later.
+pub async fn once<A>(
+    state: &AppState,
+    caller: &Principal,
+    asked: Asked,
+    body: &[u8],
+    act: A,
+) -> Result<Response, Problem>
+where
+    A: Future<Output = Result<Answer, Problem>> + Send + 'static,
+{
+    let Some(repeatable) = asked.begin(state, caller, body)? else { return Ok(act.await?.into_response()) };
+    let store = state.intake.flights().store().clone();
+    let task = tokio::spawn(async move {
+        if let Some(stored) = find(&store, &repeatable).await? {
+            return Ok(replay(stored));
+        }
+        let answer = act.await?;
+        keep(&store, &repeatable, &answer).await?;
+        Ok(answer.into_response())
+    });
+    match task.await {
+        Ok(answer) => answer,
+        Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+        Err(stopped) => Err(Problem::internal(stopped)),
+    }
+}
+
+/// The first answer again.
+pub fn replay(stored: StoredAnswer) -> Response {
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    let answer = Answer { status, body: stored.body, location: stored.location, kept: None };
+    let mut response = answer.into_response();
+    response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    response
+}
+
+pub fn reused() -> Problem {
+    Problem::new(Code::IdempotencyKeyReused, "this key was first sent with another method, path or body")
+}
+
+impl Answer {
+    pub fn ok(body: String) -> Self {
+        Self { status: StatusCode::OK, body, location: None, kept: None }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(location) = self.location.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(LOCATION, location);
+        }
+        response
+    }
+}
+
+async fn find(store: &Store, repeatable: &Repeatable) -> Result<Option<StoredAnswer>, Problem> {
+    let (principal, key) = &repeatable.name;
+    let find = "-- idempotency.look
+        select fingerprint, status, body, location from idempotency where principal = $1 and key = $2";
+    let row = store.fetch_optional(query(find).bind(&**principal).bind(key.as_str())).await?;
+    let Some(row) = row else { return Ok(None) };
+    if row.get::<String>("fingerprint")? != repeatable.fingerprint {
+        return Err(reused());
+    }
+    let status = u16::try_from(row.get::<i64>("status")?).unwrap_or(200);
+    Ok(Some(StoredAnswer { status, body: row.get("body")?, location: row.get("location")? }))
+}
+
+async fn keep(store: &Store, repeatable: &Repeatable, answer: &Answer) -> Result<(), Problem> {
+    let insert = query(
+        "-- idempotency.keep
+        insert into idempotency (principal, key, fingerprint, status, body, location, created_at_ms)
+        values ($1, $2, $3, $4, $5, $6, {now})
+        on conflict (principal, key) do nothing",
+    )
+    .bind(&*repeatable.name.0)
+    .bind(repeatable.name.1.as_str())
+    .bind(repeatable.fingerprint.as_str())
+    .bind(i64::from(answer.status.as_u16()))
+    .bind(answer.kept.as_ref().unwrap_or(&answer.body).as_str())
+    .bind(answer.location.clone());
+    let kept = store.unit_of_work::<_, store::Error, _>("idempotency.keep", move |tx| {
+        let insert = insert.clone();
+        Box::pin(async move { tx.execute(insert).await })
+    });
+    Ok(kept.await?)
+}

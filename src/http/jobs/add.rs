@@ -1,0 +1,370 @@
+//! Adding a job.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::catalog::{Entry, Kind};
+use crate::config::Span;
+use crate::dedupe::KeyParts;
+use crate::delivery::webhook::UrlError;
+use crate::http::AppState;
+use crate::http::auth::{Caller, Enqueue};
+use crate::http::idempotency::{Answer, Asked, once};
+use crate::http::input::{Json, Path};
+use crate::http::problem::Problem;
+use crate::http::queues::find;
+use crate::http::submit::{Name, submit};
+use crate::http::view::RequestBody;
+use crate::id;
+use crate::intake::{Deliver, Submit, SubscriberSpec};
+use crate::queue::{Add, JobBackoff, JobOptions, Keep, Queue};
+use crate::retry::Backoff;
+
+const LONGEST_KEY: usize = 512;
+/// What BullMQ can order: see its priorities.
+const LOWEST_PRIORITY: u32 = 2_097_151;
+const LONGEST_DELAY_MS: u64 = 366 * 86_400_000;
+const MOST_ATTEMPTS: u32 = 1_000;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewJob)]
+pub(in crate::http) struct Wish {
+    /// The queue's name, if it is not given.
+    #[schema(value_type = Option<String>)]
+    name: Option<Name>,
+    /// Any JSON; `{}` if it is not given.
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    #[serde(default)]
+    options: Options,
+    dedupe: Option<Dedupe>,
+    subscriber: Option<Subscriber>,
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(as = NewJobOptions)]
+struct Options {
+    /// In milliseconds.
+    #[serde(default)]
+    delay: u64,
+    /// 1 is the most urgent; 0, for none, comes before all.
+    #[serde(default)]
+    priority: u32,
+    attempts: Option<u32>,
+    backoff: Option<BackoffWish>,
+    #[serde(default)]
+    lifo: bool,
+    job_id: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    remove_on_complete: Option<KeepWish>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    remove_on_fail: Option<KeepWish>,
+}
+
+/// Milliseconds, or by its parts.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = NewJobBackoff)]
+enum BackoffWish {
+    Delay(u64),
+    Parts {
+        r#type: BackoffKind,
+        #[serde(default)]
+        delay: u64,
+        /// Between 0 and 1: 0.3 takes up to 30 % off.
+        #[serde(default)]
+        jitter: f64,
+    },
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = BackoffKind)]
+enum BackoffKind {
+    Fixed,
+    Exponential,
+}
+
+/// True: none is kept; a number: the newest so many.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum KeepWish {
+    Remove(bool),
+    Newest(u64),
+    By { count: Option<u64>, age: Option<u64>, limit: Option<u64> },
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = NewJobDedupe)]
+struct Dedupe {
+    /// The key in one piece.
+    key: Option<String>,
+    /// Or the fields of the data that make it.
+    fields: Option<Vec<String>>,
+    /// The result may be this old, in seconds.
+    max_age: Option<u64>,
+    refresh: bool,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewJobSubscriber)]
+struct Subscriber {
+    #[schema(value_type = String)]
+    id: Name,
+    #[serde(default)]
+    deliver: How,
+    /// For `webhook`.
+    url: Option<String>,
+    /// For `telegram`.
+    #[schema(value_type = Option<String>)]
+    chat: Option<Name>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Deliver)]
+enum How {
+    #[default]
+    Poll,
+    Webhook,
+    Telegram,
+}
+
+/// Adds a job. With a dedupe key (its own, or the queue's) it is a wish for a result: 200 if that is ready, 202 if it is
+/// being made. Without one it is a plain job: 201.
+#[utoipa::path(post, path = "/v1/queues/{queue}/jobs", tag = "jobs", request_body = Wish,
+    params(("queue" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200, body = RequestBody), (status = 201, body = serde_json::Value),
+        (status = 202, body = RequestBody), (status = 404), (status = 422)),
+    security(("bearer" = ["enqueue"])))]
+pub(in crate::http) async fn create(
+    caller: Caller<Enqueue>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Path(queue): Path<String>,
+    Json { value: wish, raw }: Json<Wish>,
+) -> Result<Response, Problem> {
+    let (queue, kind) = find(&state, &queue)?;
+    wish.options.check()?;
+    let entry = state.intake.catalog().get(queue.name().as_str());
+    match kind {
+        Kind::Work | Kind::Delivery => {
+            Err(Problem::field("queue", "Onetake alone adds jobs to this queue; add them to the declared one"))
+        }
+        Kind::Plain if wish.dedupe.is_none() => {
+            if wish.subscriber.is_some() {
+                return Err(Problem::field("subscriber", "a plain job has no subscriber; give it a dedupe key"));
+            }
+            add_plain(&state, caller, asked, &raw, queue, entry, wish).await
+        }
+        Kind::Plain | Kind::Intake => {
+            let entry = entry.ok_or_else(Problem::queue_unknown)?;
+            let wish = wish.submit(&state, entry)?;
+            let repeatable = asked.begin(&state, &caller.principal, &raw)?;
+            submit(&state, wish, repeatable).await
+        }
+    }
+}
+
+async fn add_plain(
+    state: &AppState,
+    caller: Caller<Enqueue>,
+    asked: Asked,
+    raw: &[u8],
+    queue: Queue,
+    entry: Option<&Entry>,
+    wish: Wish,
+) -> Result<Response, Problem> {
+    // The job of an idempotency key has an id of its own, so that adding it again after a crash adds nothing. It begins
+    // with a letter: BullMQ takes digits for a number of its own.
+    let of_key = asked.key().map(|key| format!("k-{}", id::derived_id(&["job", &caller.principal.id, key])));
+    let job = Add {
+        id: wish.options.job_id.clone().or(of_key),
+        name: wish.name.map_or_else(|| queue.name().to_string(), |name| name.0),
+        data: data_or_empty(wish.data),
+        options: wish.options.for_queue(entry),
+    };
+    let (now_ms, base) = (state.intake.flights().store().clock().now_ms(), state.base.clone());
+    once(state, &caller.principal, asked, raw, async move {
+        let added = queue.add(vec![job], now_ms).await?;
+        let id = added.into_iter().next().map(|added| added.id).unwrap_or_default();
+        let name = queue.name().as_str();
+        let location = format!("{base}/v1/queues/{}/jobs/{}", escaped(name), escaped(&id));
+        let body = json!({"job": {"id": id, "queue": name}}).to_string();
+        Ok(Answer { status: StatusCode::CREATED, body, location: Some(location), kept: None })
+    })
+    .await
+}
+
+impl Wish {
+    fn submit(self, state: &AppState, entry: &Entry) -> Result<Submit, Problem> {
+        let options = &self.options;
+        let meaningless = [
+            ("options.jobId", options.job_id.is_some()),
+            ("options.lifo", options.lifo),
+            ("options.removeOnComplete", options.remove_on_complete.is_some()),
+            ("options.removeOnFail", options.remove_on_fail.is_some()),
+        ];
+        if let Some((field, _)) = meaningless.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(Problem::field(field, "the run of a dedupe key is not a job of one asker: leave this out"));
+        }
+        let data = data_or_empty(self.data);
+        let dedupe = self.dedupe.unwrap_or_default();
+        Ok(Submit {
+            scope: entry.scope.clone(),
+            key: dedupe.key(entry, &data)?,
+            name: self.name.map_or_else(|| entry.name.to_string(), |name| name.0),
+            data: data.get().to_owned(),
+            delay_ms: i64::try_from(options.delay).unwrap_or(0),
+            priority: options.priority,
+            attempts: options.attempts,
+            backoff: options.backoff.map(Backoff::from),
+            max_age_ms: dedupe.max_age.map(|s| i64::try_from(s.saturating_mul(1000)).unwrap_or(i64::MAX)),
+            refresh: dedupe.refresh,
+            subscriber: match self.subscriber {
+                Some(subscriber) => subscriber.spec(state)?,
+                None => SubscriberSpec { id: id::new_id(), deliver: Deliver::Poll },
+            },
+            idempotency: None,
+        })
+    }
+}
+
+impl Dedupe {
+    /// The key in one piece, or of the fields that are named here, or of those that the queue names.
+    fn key(&self, entry: &Entry, data: &RawValue) -> Result<String, Problem> {
+        if let Some(key) = &self.key {
+            if self.fields.is_some() {
+                return Err(Problem::field("dedupe.fields", "give either the key or its fields"));
+            }
+            let is_fit = (1..=LONGEST_KEY).contains(&key.chars().count()) && !key.chars().any(char::is_control);
+            if !is_fit || key.trim().is_empty() {
+                let detail = format!("a dedupe key has 1 to {LONGEST_KEY} visible characters");
+                return Err(Problem::field("dedupe.key", detail));
+            }
+            return Ok(KeyParts::single(key).to_key());
+        }
+        let configured = entry.settings.dedupe.as_ref();
+        let fields = match (&self.fields, configured) {
+            (Some(fields), _) if fields.is_empty() => {
+                return Err(Problem::field("dedupe.fields", "a key is made of one field at least"));
+            }
+            (Some(fields), _) => fields,
+            (None, Some(configured)) => &configured.fields,
+            (None, None) => return Err(Problem::missing("dedupe.key")),
+        };
+        let none = std::collections::BTreeMap::new();
+        let defaults = configured.map_or(&none, |configured| &configured.defaults);
+        let data: Value =
+            serde_json::from_str(data.get()).map_err(|error| Problem::field("data", error.to_string()))?;
+        KeyParts::from_fields(&data, fields.iter().map(String::as_str), defaults).map(|parts| parts.to_key()).map_err(
+            |field| match data.get(&field) {
+                None | Some(Value::Null) => Problem::missing(format!("data.{field}")),
+                Some(_) => Problem::field(format!("data.{field}"), "a field of a key is a text, a number or a boolean"),
+            },
+        )
+    }
+}
+
+impl Subscriber {
+    fn spec(self, state: &AppState) -> Result<SubscriberSpec, Problem> {
+        let deliver = match self.deliver {
+            How::Poll => Deliver::Poll,
+            How::Webhook => {
+                let url = self.url.ok_or_else(|| Problem::missing("subscriber.url"))?;
+                let refused = |error: UrlError| Problem::field("subscriber.url", error.to_string());
+                state.webhook.check_url(&url).map_err(refused)?;
+                Deliver::Webhook { url }
+            }
+            How::Telegram if state.bot.is_none() => {
+                return Err(Problem::field("subscriber.deliver", "no Telegram bot is configured here"));
+            }
+            How::Telegram => {
+                Deliver::Telegram { chat: self.chat.ok_or_else(|| Problem::missing("subscriber.chat"))?.0 }
+            }
+        };
+        Ok(SubscriberSpec { id: self.id.0, deliver })
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), Problem> {
+        if self.delay > LONGEST_DELAY_MS {
+            return Err(Problem::field("options.delay", "a delay is a year at most"));
+        }
+        if self.priority > LOWEST_PRIORITY {
+            return Err(Problem::field("options.priority", format!("a priority is {LOWEST_PRIORITY} at most")));
+        }
+        if self.attempts.is_some_and(|attempts| attempts > MOST_ATTEMPTS) {
+            return Err(Problem::field("options.attempts", format!("there are {MOST_ATTEMPTS} attempts at most")));
+        }
+        if let Some(BackoffWish::Parts { jitter, .. }) = self.backoff
+            && !(0.0..=1.0).contains(&jitter)
+        {
+            return Err(Problem::field("options.backoff.jitter", "a jitter is between 0 and 1"));
+        }
+        Ok(())
+    }
+
+    /// As the queue stores them; what is not given is as the queue is declared.
+    fn for_queue(self, entry: Option<&Entry>) -> JobOptions {
+        let declared = entry.map(|entry| (entry.settings.attempts, entry.settings.backoff));
+        let backoff = self.backoff.map(Backoff::from).or(declared.map(|(_, backoff)| backoff));
+        JobOptions {
+            attempts: self.attempts.or(declared.map(|(attempts, _)| attempts)).unwrap_or(0),
+            backoff: backoff.filter(|backoff| *backoff != Backoff::NONE).map(JobBackoff::Known),
+            delay_ms: i64::try_from(self.delay).unwrap_or(0),
+            priority: self.priority,
+            lifo: self.lifo,
+            remove_on_complete: self.remove_on_complete.map(Keep::from),
+            remove_on_fail: self.remove_on_fail.map(Keep::from),
+            ..JobOptions::default()
+        }
+    }
+}
+
+impl From<BackoffWish> for Backoff {
+    fn from(wish: BackoffWish) -> Self {
+        let span = |ms| Span(Duration::from_millis(ms));
+        match wish {
+            BackoffWish::Delay(ms) => Self::Fixed { delay: span(ms), jitter: 0.0 },
+            BackoffWish::Parts { r#type: BackoffKind::Fixed, delay, jitter } => {
+                Self::Fixed { delay: span(delay), jitter }
+            }
+            BackoffWish::Parts { r#type: BackoffKind::Exponential, delay, jitter } => {
+                Self::Exponential { delay: span(delay), jitter }
+            }
+        }
+    }
+}
+
+impl From<KeepWish> for Keep {
+    fn from(wish: KeepWish) -> Self {
+        match wish {
+            KeepWish::Remove(true) => Self::NONE,
+            KeepWish::Remove(false) => Self::ALL,
+            KeepWish::Newest(count) => Self::last(count),
+            KeepWish::By { count, age, limit } => Self { count, age_s: age, limit },
+        }
+    }
+}
+
+fn data_or_empty(data: Option<Box<RawValue>>) -> Box<RawValue> {
+    data.unwrap_or_else(|| RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"))
+}
+
+fn escaped(text: &str) -> String {
+    // As a part of a path: the form encoding writes a blank as a plus.
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

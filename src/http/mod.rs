@@ -1,0 +1,153 @@
+//! HTTP: the API, its documents, and who may use it. The only module that knows axum.
+//!
+//! Handlers read what a caller sent, hand it to intake, flights or a queue, and write down what those say; they decide
+//! nothing themselves. Each names the scope that it needs as its first argument.
+
+mod auth;
+mod dedupe;
+mod deliveries;
+mod envelope;
+mod files;
+mod health;
+mod idempotency;
+mod input;
+mod jobs;
+mod keys;
+mod mailbox;
+mod metrics;
+mod openapi;
+mod page;
+mod problem;
+mod queues;
+mod requests;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod videos;
+mod view;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::access::Access;
+use crate::config::Settings;
+use crate::delivery::webhook::Webhook;
+use crate::intake::Intake;
+use crate::redis::Redis;
+use crate::store::Store;
+
+/// What the handlers work with.
+pub struct Server {
+    pub intake: Intake,
+    pub settings: Arc<Settings>,
+    pub access: Access,
+    pub redis: Redis,
+    /// The folder of rendered files.
+    pub files: PathBuf,
+    /// The id of the Telegram bot, if one is configured.
+    pub bot: Option<String>,
+    /// Says which addresses a webhook may be sent to.
+    pub webhook: Webhook,
+    pub metrics: Option<PrometheusHandle>,
+    /// What the addresses in answers begin with: the configured public address, or nothing.
+    base: Arc<str>,
+    in_flight: idempotency::InFlight,
+    timings: envelope::Timings,
+    counted: metrics::Counted,
+    /// Cancelled when the server stops: what waits for a change then ends.
+    stopping: CancellationToken,
+}
+
+/// What a [`Server`] is made of.
+pub struct Parts {
+    pub intake: Intake,
+    pub settings: Arc<Settings>,
+    pub access: Access,
+    pub redis: Redis,
+    pub files: PathBuf,
+    pub bot: Option<String>,
+    pub webhook: Webhook,
+    pub metrics: Option<PrometheusHandle>,
+}
+
+pub type AppState = Arc<Server>;
+
+impl Server {
+    pub fn new(parts: Parts) -> AppState {
+        let Parts { intake, settings, access, redis, files, bot, webhook, metrics } = parts;
+        let base = settings.http.public_url.trim_end_matches('/').into();
+        Arc::new(Self {
+            intake,
+            settings,
+            access,
+            redis,
+            files,
+            bot,
+            webhook,
+            metrics,
+            base,
+            in_flight: idempotency::InFlight::default(),
+            timings: envelope::Timings::default(),
+            counted: metrics::Counted::default(),
+            stopping: CancellationToken::new(),
+        })
+    }
+}
+
+/// The whole API as a service.
+pub fn router(state: AppState) -> Router {
+    openapi::routes()
+        .fallback(envelope::not_found)
+        .method_not_allowed_fallback(envelope::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), envelope::envelop))
+        .with_state(state)
+}
+
+/// Serves until `stop`, then lets what is under way finish, as long as `http.shutdown_grace` says at most.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> std::io::Result<()> {
+    let stopping = state.stopping.clone();
+    let grace = state.settings.http.shutdown_grace.0;
+    let app = router(state);
+    let serving = axum::serve(listener, app).with_graceful_shutdown({
+        let (stop, stopping) = (stop.clone(), stopping.clone());
+        async move {
+            stop.cancelled().await;
+            stopping.cancel();
+        }
+    });
+    tokio::select! {
+        done = serving => done,
+        // dropped: requests that took longer than they may; what they had committed stands.
+        () = async { stopping.cancelled().await; tokio::time::sleep(grace).await } => {
+            warn!("requests were still under way after {grace:?}; stopping without them");
+            Ok(())
+        }
+    }
+}
+
+/// Whether only this machine can reach a server that is bound to `bind`. A name counts by all that it stands for.
+pub fn is_loopback(bind: &str) -> bool {
+    match bind.to_socket_addrs() {
+        Ok(addresses) => {
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
+        }
+        Err(_) => false,
+    }
+}
+
+/// The keys for a server as configured.
+pub fn access(settings: &Settings, store: Store) -> Access {
+    Access::new(store, settings.http.admin_key.expose_secret(), is_loopback(&settings.http.bind))
+}

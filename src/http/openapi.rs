@@ -1,0 +1,68 @@
+//! All routes, and the OpenAPI document that describes them: both from the same list.
+
+use axum::Router;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::problem::{Code, ProblemBody};
+use super::{AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, queues, requests, videos};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Onetake",
+        description = "Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.\n\n\
+            Errors are problem documents (RFC 9457) with a stable `code`. Lists go on with `cursor`, the `next` of the page \
+            before. Every POST and DELETE takes an `Idempotency-Key`."
+    ),
+    components(schemas(ProblemBody, Code)),
+    modifiers(&Bearer)
+)]
+struct Described;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key, `otk_...`. Not needed on loopback while there are no keys."))
+            .build();
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The routes, with `/openapi.json` and a page at `/docs` to try them, which needs no other server.
+pub(super) fn routes() -> Router<AppState> {
+    let (router, openapi) = OpenApiRouter::with_openapi(Described::openapi())
+        .routes(routes!(videos::create))
+        .routes(routes!(videos::import))
+        .routes(routes!(requests::list))
+        .routes(routes!(requests::show, requests::leave))
+        .routes(routes!(requests::events))
+        .routes(routes!(mailbox::list))
+        .routes(routes!(files::show))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(dedupe::list))
+        .routes(routes!(dedupe::show))
+        .routes(routes!(dedupe::release))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::show))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(jobs::list, jobs::create))
+        .routes(routes!(jobs::show))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::show))
+        .split_for_parts();
+    router.merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
+}

@@ -1,0 +1,194 @@
+//! Personal videos: asking for one, and bringing in those that were made elsewhere.
+
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::auth::{Caller, Enqueue, Operate};
+use super::idempotency::{Answer, Asked, once};
+use super::input::Json;
+use super::problem::Problem;
+use super::submit::{Name, submit};
+use super::view::{RequestBody, to_json};
+use crate::catalog::Entry;
+use crate::dedupe::KeyParts;
+use crate::intake::{Submit, SubscriberSpec};
+use crate::text;
+use crate::workloads::videos::import::{self, Item};
+use crate::workloads::videos::name::{check_name, display};
+
+/// The queue whose results are videos.
+const QUEUE: &str = "video";
+/// What the renderer can draw without a template of one's own.
+const BUILTIN_TEMPLATES: [&str; 3] = ["default", "stars", "rainbow"];
+const LONGEST_FILE_ID: usize = 256;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = VideoWish)]
+pub(super) struct Wish {
+    /// At most 100 characters.
+    name: String,
+    gender: Option<String>,
+    template: Option<String>,
+    /// Who asks: a text or an integer.
+    #[schema(value_type = String)]
+    user: Name,
+    /// The Telegram chat that is to get the video; else it goes to the user's mailbox.
+    #[schema(value_type = Option<String>)]
+    chat: Option<Name>,
+    /// Make it anew even if there is one.
+    #[serde(default)]
+    refresh: bool,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = VideoImport)]
+pub(super) struct Import {
+    items: Vec<ImportItem>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = VideoImportItem)]
+pub(super) struct ImportItem {
+    name: String,
+    gender: Option<String>,
+    template: Option<String>,
+    /// Of the bot whose token is configured.
+    file_id: String,
+    /// RFC 3339; now, if it is not given.
+    #[schema(value_type = Option<String>)]
+    made_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = VideoImported)]
+pub(super) struct ImportedBody {
+    imported: usize,
+    /// There was one already, or one is being made.
+    skipped: usize,
+}
+
+/// Asks for a video: 200 if it is ready, 202 if it is being made.
+#[utoipa::path(post, path = "/v1/videos", tag = "videos", request_body = Wish,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200, body = RequestBody), (status = 202, body = RequestBody), (status = 422)),
+    security(("bearer" = ["enqueue"])))]
+pub(super) async fn create(
+    caller: Caller<Enqueue>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Json { value: wish, raw }: Json<Wish>,
+) -> Result<Response, Problem> {
+    let entry = state.intake.catalog().get(QUEUE).ok_or_else(Problem::queue_unknown)?;
+    let data = check(&state, "", &wish.name, wish.gender, wish.template)?;
+    let key = key_of(entry, &data)?;
+    let repeatable = asked.begin(&state, &caller.principal, &raw)?;
+    let deliver = state.intake.push_target(wish.chat.map(|chat| chat.0));
+    let wish = Submit {
+        scope: entry.scope.clone(),
+        key,
+        name: QUEUE.to_owned(),
+        data: data.to_string(),
+        delay_ms: 0,
+        priority: 0,
+        attempts: None,
+        backoff: None,
+        max_age_ms: None,
+        refresh: wish.refresh,
+        subscriber: SubscriberSpec { id: wish.user.0, deliver },
+        idempotency: None,
+    };
+    submit(&state, wish, repeatable).await
+}
+
+/// Brings in videos that Telegram has already. Those that are there, or are being made, stay as they are.
+#[utoipa::path(post, path = "/v1/videos/import", tag = "videos", request_body = Import,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200, body = ImportedBody), (status = 422)), security(("bearer" = ["operate"])))]
+pub(super) async fn import(
+    caller: Caller<Operate>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Json { value: Import { items }, raw }: Json<Import>,
+) -> Result<Response, Problem> {
+    let entry = state.intake.catalog().get(QUEUE).ok_or_else(Problem::queue_unknown)?;
+    let read = |(index, item)| read_item(&state, entry, index, item);
+    let items = items.into_iter().enumerate().map(read).collect::<Result<Vec<_>, Problem>>()?;
+    let (server, scope) = (state.clone(), entry.scope.clone());
+    once(&state, &caller.principal, asked, &raw, async move {
+        let store = server.intake.flights().store();
+        let done = import::import(store, &scope, server.bot.as_deref(), items).await?;
+        Ok(Answer::ok(to_json(&ImportedBody { imported: done.imported, skipped: done.skipped })))
+    })
+    .await
+}
+
+fn read_item(state: &AppState, entry: &Entry, index: usize, item: ImportItem) -> Result<Item, Problem> {
+    let at = format!("items[{index}].");
+    let data = check(state, &at, &item.name, item.gender, item.template)?;
+    let id = &item.file_id;
+    if id.is_empty() || id.len() > LONGEST_FILE_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let detail = format!("a file_id has 1 to {LONGEST_FILE_ID} visible ASCII characters");
+        return Err(Problem::field(format!("{at}file_id"), detail));
+    }
+    let text = |field: &str| data[field].as_str().unwrap_or_default().to_owned();
+    Ok(Item {
+        key: key_of(entry, &data)?,
+        name: text("name"),
+        gender: text("gender"),
+        template: text("template"),
+        file_id: item.file_id,
+        made_at_ms: item.made_at.map(Timestamp::as_millisecond),
+    })
+}
+
+/// The data of the job that makes the video. What is not given has the queue's defaults; `at` leads to the fields.
+fn check(
+    state: &AppState,
+    at: &str,
+    name: &str,
+    gender: Option<String>,
+    template: Option<String>,
+) -> Result<Value, Problem> {
+    check_name(name).map_err(|error| Problem::field(format!("{at}name"), error.to_string()))?;
+    let videos = &state.settings.videos;
+    let gender = choice(state, "gender", gender).unwrap_or_else(|| "neutral".to_owned());
+    let genders = videos.genders.iter().map(String::as_str);
+    if !genders.clone().any(|known| text::normalise(known) == gender) {
+        return Err(Problem::field(format!("{at}gender"), format!("the genders are {}", list(genders))));
+    }
+    let template = choice(state, "template", template).unwrap_or_else(|| "default".to_owned());
+    let templates = BUILTIN_TEMPLATES.into_iter().chain(videos.templates.keys().map(String::as_str));
+    if !templates.clone().any(|known| text::normalise(known) == template) {
+        return Err(Problem::field(format!("{at}template"), format!("the templates are {}", list(templates))));
+    }
+    Ok(json!({"name": display(name), "gender": gender, "template": template}))
+}
+
+/// What was chosen, or the queue's default, in the spelling that is compared.
+fn choice(state: &AppState, field: &str, given: Option<String>) -> Option<String> {
+    let given = given.map(|text| text::normalise(&text)).filter(|text| !text.is_empty());
+    given.or_else(|| default_of(state, field).map(|text| text::normalise(&text)))
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn default_of(state: &AppState, field: &str) -> Option<String> {
+    let entry = state.intake.catalog().get(QUEUE)?;
+    entry.settings.dedupe.as_ref()?.defaults.get(field)?.as_str().map(str::to_owned)
+}
+
+fn key_of(entry: &Entry, data: &Value) -> Result<String, Problem> {
+    let Some(dedupe) = &entry.settings.dedupe else { return Err(Problem::queue_unknown()) };
+    let parts = KeyParts::from_fields(data, dedupe.fields.iter().map(String::as_str), &dedupe.defaults);
+    parts.map(|parts| parts.to_key()).map_err(Problem::missing)
+}
