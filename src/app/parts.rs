@@ -49,7 +49,7 @@ pub struct Parts {
     pub holds: Holds,
     pub files: FileStore,
     pub chats: Option<Chats>,
-    pub webhook: Arc<Webhook>,
+    pub webhook: Webhook,
     pub worker: String,
 }
 
@@ -94,7 +94,7 @@ impl Parts {
             holds: Holds::default(),
             files,
             chats,
-            webhook: Arc::new(webhook),
+            webhook,
             worker,
         })
     }

@@ -116,7 +116,7 @@ fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> 
         redis: parts.redis.clone(),
         files: parts.settings.files_dir.clone(),
         bot: parts.chats.as_ref().map(|chats| chats.telegram.bot_id().to_owned()),
-        webhook: parts.webhook.as_ref().clone(),
+        webhook: parts.webhook.clone(),
         metrics: Some(metrics),
     })
 }

@@ -39,7 +39,7 @@ pub struct Deliveries {
     pub settings: Arc<config::Settings>,
     /// Without a bot token there is none.
     pub chats: Option<Chats>,
-    pub webhook: Arc<Webhook>,
+    pub webhook: Webhook,
 }
 
 /// A verdict, and the rows that belong to it.

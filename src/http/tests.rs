@@ -24,7 +24,7 @@ use crate::dedupe::{Dedupe, Wakes, What};
 use crate::delivery::webhook::Webhook;
 use crate::flight::{Claim, ClaimAsk, Ending, Finish, Flights};
 use crate::intake::Intake;
-use crate::publish::{Publish, Publisher, Queues};
+use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
 use crate::store::Store;
 
@@ -69,7 +69,8 @@ impl World {
         let (publisher, published) = Publisher::new(queues);
         let dedupe = Dedupe::new(redis.clone(), &settings.redis.namespace, &settings.redis.prefix);
         let flights = Flights::new(store.clone());
-        let intake = Intake::new(flights, dedupe, publisher, catalog, Wakes::default(), false);
+        let announcer = Announcer { publisher, dedupe, wakes: Wakes::default() };
+        let intake = Intake::new(flights, announcer, catalog, false);
         let state = Server::new(Parts {
             intake,
             access: keys(&settings, store),
