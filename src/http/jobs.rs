@@ -4,6 +4,7 @@
 //! Redis alone. Its data is passed on as it came.
 
 mod add;
+mod options;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -3,6 +3,7 @@
 mod access;
 mod input;
 mod pages;
+mod queues;
 mod wishes;
 
 use std::sync::Arc;
@@ -48,11 +49,15 @@ impl World {
         Self::with("").await
     }
 
-    /// A server with `toml` over the defaults.
+    /// A server with `toml` over the defaults, without Redis.
     async fn with(toml: &str) -> Self {
+        Self::on("redis://127.0.0.1:1", toml).await
+    }
+
+    async fn on(redis: &str, toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ours = format!(
-            "files_dir = '{0}'\n[store]\nurl = 'sqlite://{0}/t.db'\n[redis]\nurl = 'redis://127.0.0.1:1'\n\
+            "files_dir = '{0}'\n[store]\nurl = 'sqlite://{0}/t.db'\n[redis]\nurl = '{redis}'\n\
              [queues.mail]\n[queues.letters.dedupe]\nfields = ['to', 'kind']\ndefaults = {{ kind = 'note' }}\n\
              [webhook]\nsecret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'\n",
             dir.path().display()

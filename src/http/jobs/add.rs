@@ -1,7 +1,5 @@
 //! Adding a job.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,8 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::options::Options;
 use crate::catalog::{Entry, Kind};
-use crate::config::Span;
 use crate::dedupe::KeyParts;
 use crate::delivery::webhook::UrlError;
 use crate::http::AppState;
@@ -24,14 +22,10 @@ use crate::http::submit::{Name, submit};
 use crate::http::view::RequestBody;
 use crate::id;
 use crate::intake::{Deliver, Submit, SubscriberSpec};
-use crate::queue::{Add, JobBackoff, JobOptions, Keep, Queue};
+use crate::queue::{Add, Queue};
 use crate::retry::Backoff;
 
 const LONGEST_KEY: usize = 512;
-/// What BullMQ can order: see its priorities.
-const LOWEST_PRIORITY: u32 = 2_097_151;
-const LONGEST_DELAY_MS: u64 = 366 * 86_400_000;
-const MOST_ATTEMPTS: u32 = 1_000;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -47,60 +41,6 @@ pub(in crate::http) struct Wish {
     options: Options,
     dedupe: Option<Dedupe>,
     subscriber: Option<Subscriber>,
-}
-
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(as = NewJobOptions)]
-struct Options {
-    /// In milliseconds.
-    #[serde(default)]
-    delay: u64,
-    /// 1 is the most urgent; 0, for none, comes before all.
-    #[serde(default)]
-    priority: u32,
-    attempts: Option<u32>,
-    backoff: Option<BackoffWish>,
-    #[serde(default)]
-    lifo: bool,
-    job_id: Option<String>,
-    #[schema(value_type = Option<serde_json::Value>)]
-    remove_on_complete: Option<KeepWish>,
-    #[schema(value_type = Option<serde_json::Value>)]
-    remove_on_fail: Option<KeepWish>,
-}
-
-/// Milliseconds, or by its parts.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(untagged)]
-#[schema(as = NewJobBackoff)]
-enum BackoffWish {
-    Delay(u64),
-    Parts {
-        r#type: BackoffKind,
-        #[serde(default)]
-        delay: u64,
-        /// Between 0 and 1: 0.3 takes up to 30 % off.
-        #[serde(default)]
-        jitter: f64,
-    },
-}
-
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = BackoffKind)]
-enum BackoffKind {
-    Fixed,
-    Exponential,
-}
-
-/// True: none is kept; a number: the newest so many.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
-enum KeepWish {
-    Remove(bool),
-    Newest(u64),
-    By { count: Option<u64>, age: Option<u64>, limit: Option<u64> },
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -295,68 +235,6 @@ impl Subscriber {
             }
         };
         Ok(SubscriberSpec { id: self.id.0, deliver })
-    }
-}
-
-impl Options {
-    fn check(&self) -> Result<(), Problem> {
-        if self.delay > LONGEST_DELAY_MS {
-            return Err(Problem::field("options.delay", "a delay is a year at most"));
-        }
-        if self.priority > LOWEST_PRIORITY {
-            return Err(Problem::field("options.priority", format!("a priority is {LOWEST_PRIORITY} at most")));
-        }
-        if self.attempts.is_some_and(|attempts| attempts > MOST_ATTEMPTS) {
-            return Err(Problem::field("options.attempts", format!("there are {MOST_ATTEMPTS} attempts at most")));
-        }
-        if let Some(BackoffWish::Parts { jitter, .. }) = self.backoff
-            && !(0.0..=1.0).contains(&jitter)
-        {
-            return Err(Problem::field("options.backoff.jitter", "a jitter is between 0 and 1"));
-        }
-        Ok(())
-    }
-
-    /// As the queue stores them; what is not given is as the queue is declared.
-    fn for_queue(self, entry: Option<&Entry>) -> JobOptions {
-        let declared = entry.map(|entry| (entry.settings.attempts, entry.settings.backoff));
-        let backoff = self.backoff.map(Backoff::from).or(declared.map(|(_, backoff)| backoff));
-        JobOptions {
-            attempts: self.attempts.or(declared.map(|(attempts, _)| attempts)).unwrap_or(0),
-            backoff: backoff.filter(|backoff| *backoff != Backoff::NONE).map(JobBackoff::Known),
-            delay_ms: i64::try_from(self.delay).unwrap_or(0),
-            priority: self.priority,
-            lifo: self.lifo,
-            remove_on_complete: self.remove_on_complete.map(Keep::from),
-            remove_on_fail: self.remove_on_fail.map(Keep::from),
-            ..JobOptions::default()
-        }
-    }
-}
-
-impl From<BackoffWish> for Backoff {
-    fn from(wish: BackoffWish) -> Self {
-        let span = |ms| Span(Duration::from_millis(ms));
-        match wish {
-            BackoffWish::Delay(ms) => Self::Fixed { delay: span(ms), jitter: 0.0 },
-            BackoffWish::Parts { r#type: BackoffKind::Fixed, delay, jitter } => {
-                Self::Fixed { delay: span(delay), jitter }
-            }
-            BackoffWish::Parts { r#type: BackoffKind::Exponential, delay, jitter } => {
-                Self::Exponential { delay: span(delay), jitter }
-            }
-        }
-    }
-}
-
-impl From<KeepWish> for Keep {
-    fn from(wish: KeepWish) -> Self {
-        match wish {
-            KeepWish::Remove(true) => Self::NONE,
-            KeepWish::Remove(false) => Self::ALL,
-            KeepWish::Newest(count) => Self::last(count),
-            KeepWish::By { count, age, limit } => Self { count, age_s: age, limit },
-        }
     }
 }
 

@@ -38,7 +38,9 @@ async fn a_wish_that_makes_no_sense_is_refused_with_the_field() {
 async fn a_body_that_is_no_json_or_too_much_of_it_is_refused() {
     let world = World::new().await;
     let send = |body: String| world.send(Method::POST, "/v1/videos", &[("content-type", "text/plain")], body);
-    for broken in ["", "{", "nope", "{\"name\": \"x\"} {}", "\u{feff}{}", "{\"name\":\"\\ud800\",\"user\":\"u\"}"] {
+    for broken in
+        ["", "{", "nope", "{\"name\":\"x\",\"user\":\"u\"} {}", "\u{feff}{}", "{\"name\":\"\\ud800\",\"user\":\"u\"}"]
+    {
         send(broken.to_owned()).await.problem(400, "invalid_json");
     }
     send("[]".to_owned()).await.problem(422, "invalid_field");

@@ -44,7 +44,7 @@ async fn equal_wishes_are_one_run_and_the_result_goes_to_all() {
 async fn a_failure_is_told_and_frees_the_key() {
     let world = World::new().await;
     let id = world.ask("Anna", "1").await;
-    world.finish(&id, Ending::Failed("no ink".into())).await;
+    world.finish(&id, Ending::FailedForGood("no ink".into())).await;
     let view = world.get(&format!("/v1/requests/{id}")).await.body;
     assert_eq!((&view["state"], &view["error"], &view["result"]), (&json!("failed"), &json!("no ink"), &Value::Null));
     let again = world.post("/v1/videos", json!({"name": "Anna", "user": "2"})).await;
@@ -154,7 +154,7 @@ async fn events_tell_each_change_and_go_on_where_the_caller_left() {
     world.finish(&id, made()).await;
     let mut rest = String::new();
     while let Some(chunk) = stream.next().await {
-        rest.push_str(&String::from_utf8(chunk.unwrap().to_vec()).unwrap());
+        rest.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
     }
     let told = events(&rest);
     assert_eq!(told.last().unwrap().1["state"], "ready", "{rest}");
@@ -176,6 +176,26 @@ async fn a_stopping_server_lets_its_listeners_go() {
     let stop = async { world.state.stopping.cancel() };
     let (_, waited, ()) = tokio::join!(listening, waiting, stop);
     assert_eq!(waited.body["state"], "waiting");
+}
+
+#[tokio::test]
+async fn a_server_that_is_stopped_ends_its_streams_and_returns() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::new().await;
+    let id = world.ask("Anna", "1").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let serving = tokio::spawn(crate::http::serve(listener, world.state.clone(), stop.clone()));
+    let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+    let asked = format!("GET /v1/requests/{id}/events HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    caller.write_all(asked.as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    caller.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(5), serving).await;
+    ended.expect("the open stream does not hold the server").unwrap().unwrap();
 }
 
 #[tokio::test]

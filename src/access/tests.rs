@@ -1,0 +1,51 @@
+use super::*;
+use crate::clock::Clock;
+use crate::config;
+
+async fn access(admin_key: &str, is_loopback: bool) -> (Access, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = config::Store {
+        url: format!("sqlite://{}/t.db", dir.path().display()).into(),
+        max_connections: 2,
+        slow: "1s".parse().unwrap(),
+        batch: 16,
+        batch_wait: "1ms".parse().unwrap(),
+    };
+    let store = Store::open(&settings, Clock::system()).await.unwrap();
+    (Access::new(store, admin_key, is_loopback), dir)
+}
+
+#[tokio::test]
+async fn a_server_is_open_on_loopback_until_its_first_key() {
+    let (access, _dir) = access("", true).await;
+    assert!(access.anonymous().await.unwrap().unwrap().may(Scope::Admin));
+    let key = access.create("ci", &[Scope::Enqueue]).await.unwrap();
+    assert_eq!(access.anonymous().await.unwrap(), None);
+    assert!(access.revoke(&key.id).await.unwrap());
+    assert_eq!(access.anonymous().await.unwrap(), None, "revoking does not open it again");
+}
+
+#[tokio::test]
+async fn outside_loopback_or_with_a_bootstrap_key_nobody_is_let_in_without_one() {
+    assert_eq!(access("", false).await.0.anonymous().await.unwrap(), None);
+    let (access, _dir) = access("correct horse", true).await;
+    assert_eq!(access.anonymous().await.unwrap(), None);
+    assert!(access.verify("correct horse").await.unwrap().unwrap().may(Scope::Admin));
+    assert_eq!(access.verify("correct hors").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_key_has_its_scopes_and_ends_when_it_is_revoked() {
+    let (access, _dir) = access("", true).await;
+    let key = access.create("ci", &[Scope::Enqueue]).await.unwrap();
+    let principal = access.verify(&key.text).await.unwrap().unwrap();
+    assert!(principal.may(Scope::Read) && principal.may(Scope::Enqueue));
+    assert!(!principal.may(Scope::Operate) && !principal.may(Scope::Admin));
+    for wrong in ["", "otk_", "otk__", &format!("{}x", key.text), &format!("otk_{}_", key.id), "otk_1_2"] {
+        assert_eq!(access.verify(wrong).await.unwrap(), None, "{wrong}");
+    }
+    assert!(access.revoke(&key.id).await.unwrap());
+    assert!(!access.revoke(&key.id).await.unwrap());
+    assert_eq!(access.verify(&key.text).await.unwrap(), None);
+    assert!(access.list().await.unwrap()[0].revoked_at_ms.is_some());
+}

@@ -1,0 +1,135 @@
+//! The options of a new job, in BullMQ's names.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::catalog::Entry;
+use crate::config::Span;
+use crate::http::problem::Problem;
+use crate::queue::{JobBackoff, JobOptions, Keep};
+use crate::retry::Backoff;
+
+/// What BullMQ can order: see its priorities.
+const LOWEST_PRIORITY: u32 = 2_097_151;
+const LONGEST_DELAY_MS: u64 = 366 * 86_400_000;
+const MOST_ATTEMPTS: u32 = 1_000;
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(as = NewJobOptions)]
+pub(super) struct Options {
+    /// In milliseconds.
+    #[serde(default)]
+    pub(super) delay: u64,
+    /// 1 is the most urgent; 0, for none, comes before all.
+    #[serde(default)]
+    pub(super) priority: u32,
+    pub(super) attempts: Option<u32>,
+    pub(super) backoff: Option<BackoffWish>,
+    #[serde(default)]
+    pub(super) lifo: bool,
+    pub(super) job_id: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub(super) remove_on_complete: Option<KeepWish>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub(super) remove_on_fail: Option<KeepWish>,
+}
+
+/// Milliseconds, or by its parts.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = NewJobBackoff)]
+pub(super) enum BackoffWish {
+    Delay(u64),
+    Parts {
+        r#type: BackoffKind,
+        #[serde(default)]
+        delay: u64,
+        /// Between 0 and 1: 0.3 takes up to 30 % off.
+        #[serde(default)]
+        jitter: f64,
+    },
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = BackoffKind)]
+pub(super) enum BackoffKind {
+    Fixed,
+    Exponential,
+}
+
+/// True: none is kept; a number: the newest so many.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+pub(super) enum KeepWish {
+    Remove(bool),
+    Newest(u64),
+    By { count: Option<u64>, age: Option<u64>, limit: Option<u64> },
+}
+
+impl Options {
+    /// # Errors
+    /// The first that no job can have.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        if self.delay > LONGEST_DELAY_MS {
+            return Err(Problem::field("options.delay", "a delay is a year at most"));
+        }
+        if self.priority > LOWEST_PRIORITY {
+            return Err(Problem::field("options.priority", format!("a priority is {LOWEST_PRIORITY} at most")));
+        }
+        if self.attempts.is_some_and(|attempts| attempts > MOST_ATTEMPTS) {
+            return Err(Problem::field("options.attempts", format!("there are {MOST_ATTEMPTS} attempts at most")));
+        }
+        if let Some(BackoffWish::Parts { jitter, .. }) = self.backoff
+            && !(0.0..=1.0).contains(&jitter)
+        {
+            return Err(Problem::field("options.backoff.jitter", "a jitter is between 0 and 1"));
+        }
+        Ok(())
+    }
+
+    /// As the queue stores them; what is not given is as the queue is declared.
+    pub(super) fn for_queue(self, entry: Option<&Entry>) -> JobOptions {
+        let declared = entry.map(|entry| (entry.settings.attempts, entry.settings.backoff));
+        let backoff = self.backoff.map(Backoff::from).or(declared.map(|(_, backoff)| backoff));
+        JobOptions {
+            attempts: self.attempts.or(declared.map(|(attempts, _)| attempts)).unwrap_or(0),
+            backoff: backoff.filter(|backoff| *backoff != Backoff::NONE).map(JobBackoff::Known),
+            delay_ms: i64::try_from(self.delay).unwrap_or(0),
+            priority: self.priority,
+            lifo: self.lifo,
+            remove_on_complete: self.remove_on_complete.map(Keep::from),
+            remove_on_fail: self.remove_on_fail.map(Keep::from),
+            ..JobOptions::default()
+        }
+    }
+}
+
+impl From<BackoffWish> for Backoff {
+    fn from(wish: BackoffWish) -> Self {
+        let span = |ms| Span(Duration::from_millis(ms));
+        match wish {
+            BackoffWish::Delay(ms) => Self::Fixed { delay: span(ms), jitter: 0.0 },
+            BackoffWish::Parts { r#type: BackoffKind::Fixed, delay, jitter } => {
+                Self::Fixed { delay: span(delay), jitter }
+            }
+            BackoffWish::Parts { r#type: BackoffKind::Exponential, delay, jitter } => {
+                Self::Exponential { delay: span(delay), jitter }
+            }
+        }
+    }
+}
+
+impl From<KeepWish> for Keep {
+    fn from(wish: KeepWish) -> Self {
+        match wish {
+            KeepWish::Remove(true) => Self::NONE,
+            KeepWish::Remove(false) => Self::ALL,
+            KeepWish::Newest(count) => Self::last(count),
+            KeepWish::By { count, age, limit } => Self { count, age_s: age, limit },
+        }
+    }
+}
