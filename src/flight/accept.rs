@@ -1,7 +1,8 @@
 //! T1, accept: decides what an asker gets, and writes down that they asked.
 //!
 //! Redis has looked already; this is the answer that counts. Asks that arrive together are decided in one transaction:
-//! merged by key (a row may appear once in an update) and locked in the order of the keys (opposite orders deadlock).
+//! merged by key (a row may appear once in an update) and locked in the order of their ids, as every verb does (opposite
+//! orders deadlock).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -346,7 +347,7 @@ struct Locked {
 
 type FlightsByKey = HashMap<(String, String), Locked>;
 
-/// Locks the flight of every ask, in the order of the keys, and inserts those that are missing with their first run.
+/// Locks the flight of every ask, and inserts, in the order of the keys, those that are missing with their first run.
 async fn lock_flights(
     tx: &mut Tx,
     asks: &[Ask],
@@ -451,7 +452,7 @@ async fn lock_existing(tx: &mut Tx, keys: &[serde_json::Value], locked: &mut Fli
                 flight_columns!(),
                 " from flights f
                 where (f.scope, f.key) in (select r.scope, r.key from {rows $1: scope text, key text} r)
-                order by f.scope, f.key
+                order by f.id
                 {for update}"
             ))
             .bind(rows(keys)),
