@@ -47,7 +47,7 @@ impl QueueName {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(QueueNameError::Blank);
         }
-        hash_tag(text).map_err(|()| QueueNameError::Braces)?;
+        hash_tag(text)?;
         Ok(Self(text.to_owned()))
     }
 
@@ -78,12 +78,12 @@ impl<'de> Deserialize<'de> for QueueName {
 ///
 /// # Errors
 /// Braces that are not exactly one pair around something: Redis would hash such a key by another rule than people expect.
-pub fn hash_tag(text: &str) -> Result<Option<&str>, ()> {
+pub fn hash_tag(text: &str) -> Result<Option<&str>, QueueNameError> {
     let (opens, closes) = (text.matches('{').count(), text.matches('}').count());
     match (opens, closes, text.find('{'), text.find('}')) {
         (0, 0, _, _) => Ok(None),
         (1, 1, Some(open), Some(close)) if open + 1 < close => Ok(Some(&text[open + 1..close])),
-        _ => Err(()),
+        _ => Err(QueueNameError::Braces),
     }
 }
 

@@ -18,12 +18,27 @@ use crate::files::FileStore;
 use crate::flight::{Flights, Retention};
 use crate::pace::Pace;
 use crate::publish::{Announcer, Publish, Publisher};
-use crate::redis::Redis;
-use crate::store;
+use crate::redis::{self, Redis};
+use crate::{queue, store};
 
 const SERVERS_SEEN_EVERY: Duration = Duration::from_secs(5);
 /// A full comparison of Redis's keys with SQL, even if nothing looks wrong.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// What cut a step short.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Redis(#[from] queue::Error),
+}
+
+impl From<redis::Error> for Error {
+    fn from(error: redis::Error) -> Self {
+        Self::Redis(error.into())
+    }
+}
 
 /// Compares SQL and Redis, and rescues what has no owner.
 pub struct Reconciler {
@@ -77,22 +92,20 @@ impl Reconciler {
         }
         self.be_seen().await?;
         if self.redis.is_up() {
-            if let Err(error) = self.tell_redis(page).await? {
-                debug!(%error, "redis did not take everything; the next step goes on");
+            match self.tell_redis(page).await {
+                Err(Error::Redis(error)) => debug!(%error, "redis did not take everything; the next step goes on"),
+                Err(Error::Store(error)) => return Err(error),
+                Ok(()) => {}
             }
         }
         self.retain(page).await
     }
 
-    async fn tell_redis(&mut self, page: u32) -> Result<Result<(), crate::queue::Error>, store::Error> {
-        match self.is_replaced().await {
-            Ok(false) => {}
-            Ok(true) => {
-                info!("this Redis is new, was wiped or changed its role: telling it everything again");
-                self.flights.forget_touches().await?;
-                self.memory.needs_sweep = true;
-            }
-            Err(error) => return Ok(Err(error.into())),
+    async fn tell_redis(&mut self, page: u32) -> Result<(), Error> {
+        if self.is_replaced().await? {
+            info!("this Redis is new, was wiped or changed its role: telling it everything again");
+            self.flights.forget_touches().await?;
+            self.memory.needs_sweep = true;
         }
         let untouched = self.settings.reconcile.untouched.0;
         let runs = self.flights.take_untouched_runs(untouched, page).await?;
@@ -104,22 +117,18 @@ impl Reconciler {
             .chain(deliveries.into_iter().map(Publish::Delivery))
             .chain(dirty.into_iter().map(|flight| Publish::Mark(Box::new(flight))))
             .collect();
-        if let Err(error) = self.publisher.step(items, &self.flights, &self.dedupe, self.clock.now_ms()).await {
-            return Ok(Err(error));
-        }
+        self.publisher.step(items, &self.flights, &self.dedupe, self.clock.now_ms()).await?;
         let is_due = self.memory.swept_at.is_none_or(|at| at.elapsed() > SWEEP_EVERY);
         if self.memory.needs_sweep || is_due {
-            if let Err(error) = self.sweep().await? {
-                return Ok(Err(error));
-            }
+            self.sweep().await?;
             self.memory.needs_sweep = false;
             self.memory.swept_at = Some(Instant::now());
         }
-        Ok(self.look_after_queues(page).await?)
+        self.look_after_queues(page).await
     }
 
     /// Whether everything must be told again: the data are new, or another server answers (a failover loses the last writes).
-    async fn is_replaced(&mut self) -> Result<bool, crate::redis::Error> {
+    async fn is_replaced(&mut self) -> Result<bool, redis::Error> {
         let is_new = self.dedupe.is_new_instance().await?;
         let info = self.redis.info().await?;
         let now = (info.run_id, info.role);
@@ -129,57 +138,47 @@ impl Reconciler {
     }
 
     /// Every key whose run Redis believes to be open is compared with SQL.
-    async fn sweep(&self) -> Result<Result<(), crate::queue::Error>, store::Error> {
+    async fn sweep(&self) -> Result<(), Error> {
         let mut cursor: Option<String> = None;
         loop {
-            let (keys, next) = match self.dedupe.open_keys(cursor.as_deref()).await {
-                Ok(page) => page,
-                Err(error) => return Ok(Err(error.into())),
-            };
+            let (keys, next) = self.dedupe.open_keys(cursor.as_deref()).await?;
             let known = self.flights.by_keys(&keys).await?;
             for (scope, key) in &keys {
-                let told = match known.iter().find(|flight| flight.scope == *scope && flight.key == *key) {
-                    Some(flight) if flight.state.is_open() => continue,
-                    Some(flight) => self.dedupe.mark(flight, "", None).await.map(|_| ()),
-                    None => self.dedupe.release(scope, key).await,
-                };
-                if let Err(error) = told {
-                    return Ok(Err(error.into()));
+                match known.iter().find(|flight| flight.scope == *scope && flight.key == *key) {
+                    Some(flight) if flight.state.is_open() => {}
+                    Some(flight) => {
+                        self.dedupe.mark(flight, "", None).await?;
+                    }
+                    None => self.dedupe.release(scope, key).await?,
                 }
             }
             cursor = next;
             if cursor.is_none() {
-                return Ok(Ok(()));
+                return Ok(());
             }
         }
     }
 
     /// Parked ids without a job, and which queues are paused.
-    async fn look_after_queues(&mut self, page: u32) -> Result<Result<(), crate::queue::Error>, store::Error> {
+    async fn look_after_queues(&mut self, page: u32) -> Result<(), Error> {
         let mut paused = Vec::new();
         for entry in self.publisher.queues().catalog().entries() {
             let name = entry.name.as_str();
             let Some(queue) = self.publisher.queues().get(name) else { continue };
-            match queue.is_paused().await {
-                Ok(true) => paused.push(name.to_owned()),
-                Ok(false) => {}
-                Err(error) => return Ok(Err(error)),
+            if queue.is_paused().await? {
+                paused.push(name.to_owned());
             }
             if entry.kind == Kind::Intake {
                 let cursor = self.memory.ghosts.get(name).cloned().flatten();
-                match queue.prune_parked_ghosts(cursor, page).await {
-                    Ok((pruned, next)) => {
-                        if pruned > 0 {
-                            info!(queue = name, "removed {pruned} parked ids without a job");
-                        }
-                        self.memory.ghosts.insert(name.to_owned(), next);
-                    }
-                    Err(error) => return Ok(Err(error)),
+                let (pruned, next) = queue.prune_parked_ghosts(cursor, page).await?;
+                if pruned > 0 {
+                    info!(queue = name, "removed {pruned} parked ids without a job");
                 }
+                self.memory.ghosts.insert(name.to_owned(), next);
             }
         }
         self.flights.remember_paused(paused).await?;
-        Ok(Ok(()))
+        Ok(())
     }
 
     async fn be_seen(&mut self) -> Result<(), store::Error> {

@@ -1,5 +1,5 @@
 -- dedupe/claim.lua: look at a dedupe key and join it, before SQL decides.
--- KEYS     1 flight       hash    what is known of the key (see docs/redis-keys.md)
+-- KEYS     1 flight       hash    what is known of the key (fields: src/dedupe/mod.rs)
 --          2 subscribers  set     who waits for the open run, readable
 -- ARGV     1 now_ms
 --          2 max_age_ms   the result may be this old; -1: any age

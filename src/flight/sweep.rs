@@ -53,7 +53,7 @@ pub struct Retention {
 }
 
 impl Flights {
-    /// Open runs that nobody touched for `untouched`, oldest first. Each is touched, so that one server at a time looks after it.
+    /// Runs that wait and that nobody touched for `untouched`, oldest first. Each is touched, so that one server at a time looks after it.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -67,7 +67,7 @@ impl Flights {
                                 "-- flight.untouched
                                 update flights set touched_at_ms = {now}
                                 where id in (select f.id from flights f
-                                  where f.state in ('pending', 'running') and f.touched_at_ms <= {now} - $1
+                                  where f.state = 'pending' and f.touched_at_ms <= {now} - $1
                                   order by f.touched_at_ms limit $2 {for update skip locked})
                                 returning id, scope, key, queue, generation, attempt, name, data, priority, next_at_ms, state,
                                   result, result_generation, made_at_ms, touched_at_ms, {now} as now_ms",

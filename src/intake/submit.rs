@@ -119,10 +119,11 @@ impl Intake {
         let may_skip_sql =
             submit.subscriber.deliver == Deliver::Poll && !submit.refresh && submit.idempotency.is_none();
         let now_ms = self.flights.store().clock().now_ms();
-        if may_skip_sql && let Some(hot) = self.hot.get(&(scope.to_owned(), submit.key.clone())) {
-            if max_age_ms.is_none_or(|max| now_ms - hot.made_at_ms <= max) {
-                return Ok(ready(&submit, &hot));
-            }
+        if may_skip_sql
+            && let Some(hot) = self.hot.get(&(scope.to_owned(), submit.key.clone()))
+            && max_age_ms.is_none_or(|max| now_ms - hot.made_at_ms <= max)
+        {
+            return Ok(ready(&submit, &hot));
         }
         let member = format!("{} {}", submit.subscriber.channel().as_str(), submit.subscriber.id);
         let look = self.dedupe().claim(scope, &submit.key, now_ms, max_age_ms, submit.refresh, &member).await.ok();

@@ -154,6 +154,9 @@ impl Row {
     }
 }
 
+/// Texts by dialect and the place of the statement in the program.
+type Texts = HashMap<(Dialect, usize), Arc<str>>;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Dialect {
     Sqlite,
@@ -162,7 +165,7 @@ enum Dialect {
 
 /// The text for the database at hand; worked out once per statement.
 fn expanded(dialect: Dialect, sql: &'static str) -> Arc<str> {
-    static KNOWN: LazyLock<RwLock<HashMap<(Dialect, usize), Arc<str>>>> = LazyLock::new(RwLock::default);
+    static KNOWN: LazyLock<RwLock<Texts>> = LazyLock::new(RwLock::default);
     let place = (dialect, sql.as_ptr() as usize);
     if let Some(text) = KNOWN.read().expect("no user panics inside").get(&place) {
         return text.clone();

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
@@ -31,7 +31,7 @@ impl Port {
     }
 }
 
-fn try_reserve(folder: &PathBuf, number: u16) -> Option<Port> {
+fn try_reserve(folder: &Path, number: u16) -> Option<Port> {
     let reservation = File::create(folder.join(number.to_string())).ok()?;
     reservation.try_lock().ok()?;
     TcpListener::bind(("127.0.0.1", number)).ok()?;
