@@ -64,6 +64,8 @@ pub struct Memory {
     swept_at: Option<Instant>,
     retained_at: Option<Instant>,
     ghosts: BTreeMap<String, Option<String>>,
+    /// As written down last.
+    paused: Option<Vec<String>>,
 }
 
 impl Reconciler {
@@ -177,7 +179,10 @@ impl Reconciler {
                 self.memory.ghosts.insert(name.to_owned(), next);
             }
         }
-        self.flights.remember_paused(paused).await?;
+        if self.memory.paused.as_ref() != Some(&paused) {
+            self.flights.remember_paused(paused.clone()).await?;
+            self.memory.paused = Some(paused);
+        }
         Ok(())
     }
 
