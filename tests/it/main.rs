@@ -4,8 +4,10 @@
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
 //! starts with `node`. Those that start no server at all are in `packaging`.
 
+mod flight;
 mod harness;
 mod node_peers;
 mod packaging;
 mod serve;
+mod store;
 mod support;
