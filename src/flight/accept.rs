@@ -1,8 +1,8 @@
 //! T1, accept: decides what an asker gets, and writes down that they asked.
 //!
 //! Redis has looked already; this is the answer that counts. Asks that arrive together are decided in one transaction:
-//! merged by key (a row may appear once in an update) and locked in the order of their ids, as every verb does (opposite
-//! orders deadlock).
+//! merged by key (a row may appear once in an update), locked in the order of the ids as by all other verbs, and inserted in
+//! the order of the keys (opposite orders deadlock).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -164,12 +164,18 @@ pub(super) fn batch(store: &Store) -> Batch<Ask, Answer> {
         let fresh_ids: Arc<Vec<String>> = Arc::new(asks.iter().map(|_| id::new_id()).collect());
         let asks = Arc::new(asks);
         Box::pin(async move {
-            store
-                .unit_of_work("flight.accept", move |tx| {
+            let decide = || {
+                let (asks, fresh_ids) = (asks.clone(), fresh_ids.clone());
+                store.unit_of_work("flight.accept", move |tx| {
                     let (asks, fresh_ids) = (asks.clone(), fresh_ids.clone());
                     Box::pin(async move { accept(tx, &asks, &fresh_ids).await })
                 })
-                .await
+            };
+            match decide().await {
+                // Another server stored this `Idempotency-Key` meanwhile: the second time, its answer is found.
+                Err(Error::Constraint(_)) if asks.iter().any(|ask| ask.idempotency.is_some()) => decide().await,
+                answers => answers,
+            }
         })
     })
 }
@@ -289,7 +295,7 @@ async fn store_answers(tx: &mut Tx, stored: &[IdempotencyRow]) -> Result<(), Err
     if stored.is_empty() {
         return Ok(());
     }
-    // A key that another server stored meanwhile is a violation here: the batch is split, and the ask finds that answer.
+    // A key that was stored meanwhile is a violation here: whoever runs this tries again, and finds that answer.
     tx.execute(
         query(
             "-- idempotency.store
@@ -347,7 +353,7 @@ struct Locked {
 
 type FlightsByKey = HashMap<(String, String), Locked>;
 
-/// Locks the flight of every ask, and inserts, in the order of the keys, those that are missing with their first run.
+/// Locks the flight of every ask, in the order of the ids, and inserts those that are missing with their first run.
 async fn lock_flights(
     tx: &mut Tx,
     asks: &[Ask],

@@ -64,17 +64,17 @@ impl Flights {
 }
 
 async fn leave(tx: &mut Tx, request: &str) -> Result<Left, Error> {
-    let find = "-- flight.leave.find
-        select s.flight_id, s.generation, s.state, d.state as delivery
-        from subscriptions s left join deliveries d on d.id = s.id
-        where s.id = $1";
+    let find = "-- flight.leave.find\nselect flight_id, generation, state from subscriptions where id = $1";
     let Some(row) = tx.fetch_optional(query(find).bind(request)).await? else { return Ok(Left::Unknown) };
     let (flight_id, generation): (String, i64) = (row.get("flight_id")?, row.get("generation")?);
     let flights = lock(tx, std::iter::once(flight_id.as_str())).await?;
     let Some(flight) = flights.get(&flight_id) else { return Ok(Left::Unknown) };
-    // Read again under the lock: a run that ended meanwhile has made the delivery.
+    // Under the flight's lock, as a run that ended meanwhile has made the delivery; locked itself, as a sender takes it
+    // without the flight's. The subscription is read after it: its sender closes it.
+    let delivery = "-- flight.leave.delivery\nselect state from deliveries where id = $1 {for update}";
+    let delivery = tx.fetch_optional(query(delivery).bind(request)).await?;
+    let delivery = delivery.map(|row| row.get::<String>("state")).transpose()?;
     let Some(row) = tx.fetch_optional(query(find).bind(request)).await? else { return Ok(Left::Unknown) };
-    let delivery: Option<String> = row.get("delivery")?;
     if row.get::<String>("state")? != "open" || delivery.as_deref().is_some_and(|state| state != "queued") {
         return Ok(Left::Final);
     }

@@ -3,7 +3,7 @@
 //! At least once: a crash after sending and before marking sends again. The delivery's id is the same each time, so that a
 //! receiver can tell.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -344,21 +344,27 @@ pub(super) fn mark_batch(store: &Store) -> Batch<DeliveryMark, bool> {
 }
 
 async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
-    let list: Vec<_> = marks.iter().map(MarkRow::of).collect();
-    let list = rows(&list);
+    let asked: Vec<_> = marks.iter().map(MarkRow::of).collect();
     let owned = tx
         .fetch_all(
             query(
                 "-- delivery.mark.lock
-                select d.id from deliveries d
+                select d.id, d.lease_token from deliveries d
                 where d.state = 'leased'
                   and (d.id, d.lease_token) in (select r.id, r.token from {rows $1: id text, token text} r)
                 order by d.id {for update}",
             )
-            .bind(list.clone()),
+            .bind(rows(&asked)),
         )
         .await?;
-    let owned = owned.iter().map(|row| row.get::<String>("id")).collect::<Result<Vec<_>, _>>()?;
+    let mut owned = owned
+        .iter()
+        .map(|row| Ok((row.get::<String>("id")?, row.get::<String>("lease_token")?)))
+        .collect::<Result<HashSet<_>, Error>>()?;
+    // One mark of each lease, and none of a sender who lost it: the present one's may ride in the same batch.
+    let is_held: Vec<bool> = marks.iter().map(|mark| owned.remove(&(mark.id.clone(), mark.token.clone()))).collect();
+    let held: Vec<_> = marks.iter().zip(&is_held).filter(|(_, is_held)| **is_held).map(|(mark, _)| mark).collect();
+    let list: Vec<_> = held.iter().map(|mark| MarkRow::of(mark)).collect();
     tx.execute(
         query(
             "-- delivery.mark
@@ -371,11 +377,10 @@ async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
               slot bigint, error text, receipt text} r
             where deliveries.id = r.id and deliveries.lease_token = r.token and deliveries.state = 'leased'",
         )
-        .bind(list.clone()),
+        .bind(rows(&list)),
     )
     .await?;
-    let held: Vec<_> = marks.iter().filter(|mark| owned.contains(&mark.id)).collect();
-    let events: Vec<_> = held.iter().map(|mark| MarkRow::of(mark)).filter(|row| row.error != Some("")).collect();
+    let events: Vec<_> = list.into_iter().filter(|row| row.error != Some("")).collect();
     tx.execute(
         query(
             "-- delivery.mark.event
@@ -403,5 +408,5 @@ async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
             }
         }
     }
-    Ok(marks.iter().map(|mark| owned.contains(&mark.id)).collect())
+    Ok(is_held)
 }

@@ -188,10 +188,15 @@ async fn finish(tx: &mut Tx, reports: &[Finish]) -> Result<Vec<Finished>, Error>
         let owned = flights
             .get(&report.flight)
             .filter(|flight| flight.state == RunState::Running && flight.run_token.as_ref() == Some(&report.token));
-        let Some(flight) = owned.filter(|_| !conclusions.contains_key(report.flight.as_str())) else {
+        let Some(flight) = owned else {
             answers.push(earlier_answer(tx, report, flights.get(&report.flight)).await?);
             continue;
         };
+        // The same report, repeated while the first waited for this batch.
+        if let Some(conclusion) = conclusions.get(report.flight.as_str()) {
+            answers.push(conclusion.finished());
+            continue;
+        }
         let conclusion = match &report.ending {
             Ending::Succeeded(result) => {
                 with.extend(report.with.iter().cloned());

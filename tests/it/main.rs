@@ -5,10 +5,12 @@
 //! starts with `node`. Those that start no server at all are in `packaging`.
 
 mod crash;
+mod flight;
 mod harness;
 mod main_job;
 mod node_peers;
 mod packaging;
 mod serve;
+mod store;
 mod storm;
 mod support;

@@ -1,0 +1,12 @@
+//! The state machine of flights (runs, subscriptions, deliveries) on both stores, without a server process or Redis.
+
+mod accept;
+mod bench;
+mod deliver;
+mod idempotency;
+mod leave;
+mod model;
+mod race;
+mod retention;
+mod run;
+mod servers;

@@ -1,0 +1,65 @@
+//! What is forgotten with time, and what is not.
+
+use std::time::Duration;
+
+use onetake::flight::{Ask, Ending, Outcome, Retention, Status};
+
+use super::bench::{Bench, ask, delivered};
+use crate::support::on_each_store;
+use crate::support::store::StoreKind;
+
+on_each_store!(closed_requests_go_when_they_are_old, open_requests_and_the_served_result_stay, a_page_bounds_a_step,);
+
+const DAY: Duration = Duration::from_secs(86_400);
+const KEPT: Retention = Retention { idempotency_keys: DAY, requests: DAY, mailbox: DAY };
+
+async fn closed_requests_go_when_they_are_old(kind: StoreKind) {
+    let bench = Bench::new(kind).await;
+    let first = bench.made("anna", "1").await;
+    let refresh = bench.accept(Ask { refresh: true, ..ask("anna", "u1") }).await;
+    let run = bench.start(&refresh).await;
+    bench.finish(&run, Ending::Succeeded("2".into())).await;
+    let lease = bench.take(&refresh.requests[0]).await;
+    bench.mark(&lease, delivered()).await;
+    assert!(!bench.flights.forget_old(KEPT, 100).await.expect("the store is up"));
+    assert!(bench.flights.request(&first.requests[0]).await.expect("the store is up").is_some(), "not old yet");
+    bench.pass(DAY * 2).await;
+    bench.flights.forget_old(KEPT, 100).await.expect("the store is up");
+    for request in [&first.requests[0], &refresh.requests[0]] {
+        assert!(bench.flights.request(request).await.expect("the store is up").is_none());
+    }
+    assert_eq!(bench.count("select count(*) from deliveries").await, 0);
+    assert_eq!(bench.store.numbers("select generation from runs").await, [2], "the one that is served");
+}
+
+async fn open_requests_and_the_served_result_stay(kind: StoreKind) {
+    let bench = Bench::new(kind).await;
+    bench.made("anna", "1").await;
+    let waiting = bench.accept(ask("anna", "u1")).await;
+    let refresh = bench.accept(Ask { refresh: true, ..ask("anna", "u2") }).await;
+    bench.pass(DAY * 2).await;
+    bench.flights.forget_old(KEPT, 100).await.expect("the store is up");
+    assert_eq!(bench.take(&waiting.requests[0]).await.outcome, Outcome::Succeeded("1".into()));
+    let poll = bench.accept(ask("anna", "u3")).await;
+    assert_eq!((poll.status, poll.generation), (Status::Ready, 1));
+    let run = bench.start(&refresh).await;
+    bench.finish(&run, Ending::Succeeded("2".into())).await;
+    assert_eq!(bench.queued(&refresh).await, refresh.requests);
+}
+
+async fn a_page_bounds_a_step(kind: StoreKind) {
+    let bench = Bench::new(kind).await;
+    bench.made("anna", "1").await;
+    for user in 0..5 {
+        let due = bench.accept(ask("anna", &format!("u{user}"))).await;
+        let lease = bench.take(&due.requests[0]).await;
+        bench.mark(&lease, delivered()).await;
+    }
+    bench.pass(DAY * 2).await;
+    let mut steps = 1;
+    while bench.flights.forget_old(KEPT, 2).await.expect("the store is up") {
+        steps += 1;
+    }
+    assert_eq!(steps, 4, "six requests, two at a time, and a look that finds none");
+    assert_eq!(bench.count("select count(*) from subscriptions").await, 0);
+}
