@@ -7,6 +7,7 @@
 //! |---|---|---|---|
 //! | `<ns>:pace:{<bot>}` | string | when the bot may send next, in ms | until then |
 //! | `<ns>:pace:{<bot>}:<chat>` | string | when it may send to that chat next | until then |
+//! | `<ns>:pace:{<bot>}:<chat>:held` | string | `1`: Telegram wants nothing for that chat now | as long as it said |
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::redis::{Redis, Script};
 
 static RESERVE: LazyLock<Script> =
@@ -68,13 +69,41 @@ impl Pace {
     /// Reserves the next moment for a message to `chat`, and says how far off it is.
     pub async fn reserve(&self, chat: &str) -> Duration {
         let now_ms = self.clock.now_ms();
-        let keys = vec![self.key.clone(), format!("{}:{chat}", self.key)];
-        let args = [now_ms.to_string(), format!("{:.3}", self.bot_ms), format!("{:.3}", self.chat_ms)];
+        let keys = vec![self.key.clone(), self.key_of(chat)];
+        let args = [self.bot_ms, self.chat_ms].map(|ms| format!("{ms:.3}"));
         let reply = self.redis.run(&RESERVE, keys, args.map(Bytes::from).to_vec()).await;
         match reply.and_then(|reply| reply.int()) {
             Ok(wait_ms) => Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)),
             Err(_) => self.reserve_alone(chat, now_ms as f64),
         }
+    }
+
+    /// Nothing is to be sent to `chat` for this long, whatever was reserved before.
+    pub async fn hold(&self, chat: &str, lasts: Duration) {
+        // Redis takes no time of nothing.
+        let lasts_ms = millis(lasts).max(1);
+        {
+            let mut alone = self.alone.lock().expect("no user panics inside");
+            let at = alone.chats.entry(chat.to_owned()).or_default();
+            *at = at.max((self.clock.now_ms() + lasts_ms) as f64);
+        }
+        // Without Redis, this server at least knows.
+        let _ = self.redis.set(&self.held_key(chat), Bytes::from_static(b"1"), Some(lasts_ms), false).await;
+    }
+
+    /// How long nothing is to be sent to `chat`.
+    pub async fn held(&self, chat: &str) -> Duration {
+        let held = self.redis.ttl_ms(&self.held_key(chat)).await;
+        let left_ms = held.unwrap_or_default().unwrap_or_default();
+        Duration::from_millis(u64::try_from(left_ms).unwrap_or(0))
+    }
+
+    fn key_of(&self, chat: &str) -> String {
+        format!("{}:{chat}", self.key)
+    }
+
+    fn held_key(&self, chat: &str) -> String {
+        format!("{}:held", self.key_of(chat))
     }
 
     fn reserve_alone(&self, chat: &str, now_ms: f64) -> Duration {

@@ -74,7 +74,7 @@ impl Parts {
         let dedupe = Dedupe::new(redis.clone(), &settings.redis.namespace, &settings.redis.prefix);
         let wakes = Wakes::default();
         let announcer = Announcer { publisher: publisher.clone(), dedupe: dedupe.clone(), wakes: wakes.clone() };
-        let chats = chats(&settings, &redis, &store, &clock)?;
+        let chats = chats(&settings, &redis, &store, &files, &clock)?;
         let intake = Intake::new(flights.clone(), announcer.clone(), catalog, chats.is_some());
         let webhook = Webhook::new(&settings.webhook, settings.delivery.time_limit.0)
             .map_err(|error| anyhow!("webhook: {error}"))?;
@@ -211,7 +211,13 @@ impl Parts {
     }
 }
 
-fn chats(settings: &Arc<Settings>, redis: &Redis, store: &Store, clock: &Clock) -> anyhow::Result<Option<Chats>> {
+fn chats(
+    settings: &Arc<Settings>,
+    redis: &Redis,
+    store: &Store,
+    files: &FileStore,
+    clock: &Clock,
+) -> anyhow::Result<Option<Chats>> {
     if settings.telegram.bot_token.expose_secret().is_empty() {
         return Ok(None);
     }
@@ -226,7 +232,13 @@ fn chats(settings: &Arc<Settings>, redis: &Redis, store: &Store, clock: &Clock) 
         settings.telegram.messages_per_second,
         settings.telegram.chat_interval.0,
     );
-    Ok(Some(Chats { telegram: Arc::new(telegram), pace, store: store.clone(), settings: settings.clone() }))
+    Ok(Some(Chats {
+        telegram: Arc::new(telegram),
+        pace,
+        store: store.clone(),
+        files: files.clone(),
+        settings: settings.clone(),
+    }))
 }
 
 /// The system's clock. With the feature `faults` a test may have it run wrong: `ONETAKE_CLOCK_SKEW_MS=90000`.

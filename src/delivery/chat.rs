@@ -1,15 +1,15 @@
 //! Delivery to a Telegram chat, at Telegram's pace; a file is uploaded once for all who asked.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Outcome;
 use super::dispatch::{Sent, target, verdict};
 use super::message::Message;
-use super::telegram::{Telegram, Video};
+use super::telegram::{self, Telegram, Video};
 use super::upload::{self, Upload};
 use crate::config;
+use crate::files::FileStore;
 use crate::flight::{DeliveryLease, Verdict};
 use crate::pace::Pace;
 use crate::store::Store;
@@ -27,6 +27,7 @@ pub struct Chats {
     pub telegram: Arc<Telegram>,
     pub pace: Pace,
     pub store: Store,
+    pub files: FileStore,
     pub settings: Arc<config::Settings>,
 }
 
@@ -35,11 +36,19 @@ impl Chats {
     pub async fn send(&self, lease: &DeliveryLease, after: Option<Duration>) -> Sent {
         let chat = target(lease, "chat");
         let message = Message::of(lease, &self.settings.videos);
+        // A result is whatever a processor says: of the files on this machine, only those in our folder are sent.
+        let path = message.file.as_deref().and_then(|file| self.files.path_of(file));
         let upload = match (&message.file_id, &message.file) {
             (Some(file_id), _) => Some(Upload::Known(file_id.clone())),
             (None, None) => None,
+            (None, Some(_)) if path.is_none() => {
+                let reason = "the result's file is none in the folder of files".to_owned();
+                return (Verdict::Dead { reason, ambiguous: false }, Vec::new());
+            }
             (None, Some(_)) => {
-                match upload::claim(&self.store, self.telegram.bot_id(), lease, self.settings.runner.lease.0).await {
+                // Longer than one sending takes; the uploader itself takes it up again at once.
+                let lasts = self.settings.delivery.time_limit.0 + self.settings.runner.lease.0;
+                match upload::claim(&self.store, self.telegram.bot_id(), lease, lasts).await {
                     Ok(Upload::Wait) => return (again(UPLOAD_WAIT, false), Vec::new()),
                     Ok(upload) => Some(upload),
                     Err(error) => return (later(error.to_string()), Vec::new()),
@@ -50,16 +59,18 @@ impl Chats {
             self.let_others_upload(&upload, lease).await;
             return (paced, Vec::new());
         }
-        let sent = match (&upload, &message.file) {
-            (Some(Upload::Known(file_id)), _) => {
-                self.telegram.send_video(&chat, Video::FileId(file_id), &message.text).await
-            }
-            (Some(_), Some(file)) => {
-                let path: PathBuf = self.settings.files_dir.join(file);
-                self.telegram.send_video(&chat, Video::File { path: &path }, &message.text).await
-            }
-            _ => self.telegram.send_message(&chat, &message.text).await,
+        let video = match (&upload, &path) {
+            (Some(Upload::Known(file_id)), _) => Some(Video::FileId(file_id)),
+            (Some(_), Some(path)) => Some(Video::File { path }),
+            _ => None,
         };
+        let mut sent = self.send_once(&chat, video, &message.text).await;
+        if let Some(moved_to) = sent.moved_to.take() {
+            sent = self.send_once(&moved_to, video, &message.text).await;
+        }
+        if let Outcome::Retry { after: Some(told), .. } = &sent.outcome {
+            self.pace.hold(&chat, *told).await;
+        }
         let mut rows = Vec::new();
         match (&sent.outcome, &sent.file_id, &upload) {
             (Outcome::Delivered { .. }, Some(file_id), Some(Upload::Mine)) => {
@@ -82,24 +93,28 @@ impl Chats {
         (verdict(lease, sent.outcome, after), rows)
     }
 
+    async fn send_once(&self, chat: &str, video: Option<Video<'_>>, text: &str) -> telegram::Sent {
+        match video {
+            Some(video) => self.telegram.send_video(chat, video, text).await,
+            None => self.telegram.send_message(chat, text).await,
+        }
+    }
+
     /// `None`: go now.
     async fn wait_for_slot(&self, lease: &DeliveryLease, chat: &str) -> Option<Verdict> {
+        let later =
+            |after, slot| Verdict::Again { after, reason: String::new(), counts: false, ambiguous: false, slot };
         let has_slot = lease.slot_at_ms.is_some_and(|at| (0..SLOT_GOOD_FOR_MS).contains(&(lease.now_ms - at)));
-        if has_slot {
-            return None;
+        if !has_slot {
+            let wait = self.pace.reserve(chat).await;
+            if wait > SHORT_WAIT {
+                return Some(later(wait, true));
+            }
+            tokio::time::sleep(wait).await;
         }
-        let wait = self.pace.reserve(chat).await;
-        if wait > SHORT_WAIT {
-            return Some(Verdict::Again {
-                after: wait,
-                reason: String::new(),
-                counts: false,
-                ambiguous: false,
-                slot: true,
-            });
-        }
-        tokio::time::sleep(wait).await;
-        None
+        // Another message to this chat may have been refused since the moment was reserved.
+        let held = self.pace.held(chat).await;
+        (held > Duration::ZERO).then(|| later(held, false))
     }
 
     /// Whoever was to upload and did not lets the next one try at once.

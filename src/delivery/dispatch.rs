@@ -129,7 +129,14 @@ impl Deliveries {
                     super::signature::Message { id: &lease.id, timestamp_s: self.clock.now_ms() / 1000, body: &body };
                 let outcome = self.webhook.send(&url, message).await;
                 let schedule = &self.settings.webhook.schedule;
-                let after = usize::try_from(lease.attempts - 1).ok().and_then(|n| schedule.get(n)).map(|span| span.0);
+                let step = usize::try_from(lease.attempts - 1).ok().and_then(|n| schedule.get(n)).map(|span| span.0);
+                // An endpoint may slow the schedule down; it can neither hurry nor lengthen it.
+                let (outcome, after) = match outcome {
+                    Outcome::Retry { after: Some(told), reason } => {
+                        (Outcome::Retry { after: None, reason }, step.map(|step| step.max(told)))
+                    }
+                    outcome => (outcome, step),
+                };
                 (verdict(lease, outcome, after), Vec::new())
             }
             Channel::Telegram => match &self.chats {

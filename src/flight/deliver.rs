@@ -222,7 +222,7 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
         .fetch_all(
             query(
                 "-- delivery.lease.lock
-                select d.id, d.state, d.next_at_ms, d.lease_token, d.lease_until_ms, {now} as now_ms
+                select d.id, d.state, d.channel, d.next_at_ms, d.lease_token, d.lease_until_ms, {now} as now_ms
                 from deliveries d where d.id in (select r.id from {rows $1: id text} r) order by d.id {for update}",
             )
             .bind(id_rows(asks.iter().map(|ask| ask.id.as_str()))),
@@ -234,6 +234,7 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
     }
     let mut answers = Vec::with_capacity(asks.len());
     let mut taken: HashMap<&str, &DeliveryAsk> = HashMap::new();
+    let mut silent: Vec<serde_json::Value> = Vec::new();
     for ask in asks {
         let Some(row) = by_id.get(&ask.id) else {
             answers.push(LeaseAnswer::Unknown);
@@ -247,8 +248,12 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
             "queued" if next_at_ms > now_ms => LeaseAnswer::In(left(next_at_ms, now_ms)),
             "leased" if lease_until_ms > now_ms && !is_ours => LeaseAnswer::In(left(lease_until_ms, now_ms)),
             "queued" | "leased" if taken.contains_key(ask.id.as_str()) => LeaseAnswer::In(left(ask.lease_ms, 0)),
-            "queued" | "leased" => {
+            state @ ("queued" | "leased") => {
                 taken.insert(&ask.id, ask);
+                let is_external = matches!(row.get::<String>("channel")?.as_str(), "telegram" | "webhook");
+                if state == "leased" && !is_ours && is_external {
+                    silent.push(serde_json::json!({"id": ask.id}));
+                }
                 // Filled in below, from the row as it is then.
                 LeaseAnswer::Unknown
             }
@@ -277,6 +282,18 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
         .bind(rows(&list)),
     )
     .await?;
+    if !silent.is_empty() {
+        tx.execute(
+            query(
+                "-- delivery.lease.event
+                insert into delivery_events (delivery_id, at_ms, event, detail)
+                select r.id, {now}, 'ambiguous', 'its sender fell silent: it may have been sent'
+                from {rows $1: id text} r",
+            )
+            .bind(rows(&silent)),
+        )
+        .await?;
+    }
     let full = tx
         .fetch_all(
             query(
@@ -372,7 +389,7 @@ async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
               ambiguous = deliveries.ambiguous + r.ambiguous,
               next_at_ms = coalesce({now} + r.after_ms, deliveries.next_at_ms),
               slot_at_ms = case when r.slot = 1 then {now} + r.after_ms end, lease_until_ms = null,
-              error = r.error, receipt = r.receipt, touched_at_ms = {now}
+              error = case when r.error = '' then deliveries.error else r.error end, receipt = r.receipt, touched_at_ms = {now}
             from {rows $1: id text, token text, state text, attempts_back bigint, ambiguous bigint, after_ms bigint,
               slot bigint, error text, receipt text} r
             where deliveries.id = r.id and deliveries.lease_token = r.token and deliveries.state = 'leased'",

@@ -131,7 +131,7 @@ async fn cell(kind: StoreKind, point: &str, wipe: bool) {
 }
 
 /// The intake queue, as a Node producer sees it.
-async fn intake(world: &World) -> Queue {
+pub(super) async fn intake(world: &World) -> Queue {
     let settings = config::Redis {
         url: world.redis.url().into(),
         prefix: "bull".into(),

@@ -5,6 +5,7 @@
 //! starts with `node`. Those that start no server at all are in `packaging`.
 
 mod crash;
+mod delivery;
 mod flight;
 mod harness;
 mod main_job;

@@ -12,7 +12,9 @@ pub mod redis;
 pub mod resp;
 pub mod server;
 pub mod store;
+pub mod telegram;
 pub mod wait;
+pub mod webhook;
 pub mod world;
 
 /// Runs each named fact, an `async fn(StoreKind)`, on both stores: `on_sqlite::fact` and `on_postgres::fact`.
