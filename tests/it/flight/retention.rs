@@ -9,7 +9,12 @@ use super::idempotency::with_key;
 use crate::support::on_each_store;
 use crate::support::store::StoreKind;
 
-on_each_store!(closed_requests_go_when_they_are_old, open_requests_and_the_served_result_stay, a_page_bounds_a_step,);
+on_each_store!(
+    closed_requests_go_when_they_are_old,
+    open_requests_and_the_served_result_stay,
+    a_page_bounds_a_step,
+    what_has_an_age_of_its_own_goes_by_it,
+);
 
 const DAY: Duration = Duration::from_secs(86_400);
 const KEPT: Retention = Retention { idempotency_keys: DAY, requests: DAY, mailbox: DAY };
