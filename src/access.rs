@@ -193,9 +193,9 @@ impl Access {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn create(&self, name: &str, scopes: &[Scope]) -> Result<NewKey, Error> {
-        let secret = crate::dedupe::hex(&rand::rng().random::<[u8; 32]>());
+        let secret = crate::text::hex(&rand::rng().random::<[u8; 32]>());
         let id = id::new_id();
-        let row = (id.clone(), name.to_owned(), crate::dedupe::hex(&digest(&secret)), spell(scopes));
+        let row = (id.clone(), name.to_owned(), crate::text::hex(&digest(&secret)), spell(scopes));
         self.store
             .unit_of_work::<_, Error, _>("key.create", move |tx| {
                 let (id, name, hash, scopes) = row.clone();

@@ -3,7 +3,7 @@
 //! Every step is bounded and repeatable; several servers may do it side by side. SQL is read and Redis corrected, never the
 //! other way round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,12 @@ use crate::publish::{Announcer, Publish, Publisher};
 use crate::redis::{self, Redis};
 use crate::{queue, store};
 
+/// The names of our workers, as `getWorkers()` shows them, begin so.
+pub const WORKER_PREFIX: &str = "onetake-";
+
 const SERVERS_SEEN_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether others take from our intake queues.
+const STRANGERS_EVERY: Duration = Duration::from_secs(60);
 /// A full comparison of Redis's keys with SQL, even if nothing looks wrong.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
@@ -64,6 +69,7 @@ pub struct Memory {
     swept_at: Option<Instant>,
     retained_at: Option<Instant>,
     ghosts: BTreeMap<String, Option<String>>,
+    strangers_at: Option<Instant>,
     /// As written down last.
     paused: Option<Vec<String>>,
 }
@@ -164,6 +170,10 @@ impl Reconciler {
     /// Parked ids without a job, and which queues are paused.
     async fn look_after_queues(&mut self, page: u32) -> Result<(), Error> {
         let mut paused = Vec::new();
+        let looks_for_strangers = self.memory.strangers_at.is_none_or(|at| at.elapsed() > STRANGERS_EVERY);
+        if looks_for_strangers {
+            self.memory.strangers_at = Some(Instant::now());
+        }
         for entry in self.publisher.queues().catalog().entries() {
             let name = entry.name.as_str();
             let Some(queue) = self.publisher.queues().get(name) else { continue };
@@ -171,6 +181,9 @@ impl Reconciler {
                 paused.push(name.to_owned());
             }
             if entry.kind == Kind::Intake {
+                if looks_for_strangers {
+                    warn_of_strangers(name, &queue.workers().await?);
+                }
                 let cursor = self.memory.ghosts.get(name).cloned().flatten();
                 let (pruned, next) = queue.prune_parked_ghosts(cursor, page).await?;
                 if pruned > 0 {
@@ -222,5 +235,13 @@ impl Reconciler {
         }
         self.memory.retained_at = Some(Instant::now());
         Ok(())
+    }
+}
+
+/// An intake queue is Onetake's alone: a job that another worker takes coalesces with nothing.
+fn warn_of_strangers(queue: &str, workers: &BTreeSet<String>) {
+    let strangers: Vec<_> = workers.iter().filter(|name| !name.starts_with(WORKER_PREFIX)).collect();
+    if !strangers.is_empty() {
+        warn!(queue, "other workers take jobs from the intake queue {queue} ({strangers:?}): stop them");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Span;
+use crate::clock::Span;
 
 /// How long to wait between attempts. The formulas are BullMQ's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -48,6 +48,15 @@ pub fn is_invisible(character: char) -> bool {
         )
 }
 
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String");
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,3 +1,5 @@
+//! Keys: shown once, compared by digest, revoked at once; who may enter without one.
+
 use super::*;
 use crate::clock::Clock;
 use crate::config;

@@ -21,12 +21,13 @@ use crate::intake::Intake;
 use crate::pace::Pace;
 use crate::processor::{Processor, builtin, make};
 use crate::publish::{Announcer, Publish, Publisher, Queues};
-use crate::reconcile::{Memory, Reconciler};
+use crate::reconcile::{Memory, Reconciler, WORKER_PREFIX};
 use crate::redis::Redis;
 use crate::runner::{Consumer, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Workload};
 use crate::store::Store;
-use crate::workloads::videos::keep::{Videos, shape};
+use crate::workloads::videos::keep::Videos;
 use crate::workloads::videos::render::Renderer;
+use crate::workloads::videos::wish;
 
 /// Jobs taken in one call by a queue that only accepts: its jobs are not worked on, so that nothing is gained by waiting.
 const INTAKE_BATCH: usize = 256;
@@ -78,7 +79,7 @@ impl Parts {
         let intake = Intake::new(flights.clone(), announcer.clone(), catalog, chats.is_some());
         let webhook = Webhook::new(&settings.webhook, settings.delivery.time_limit.0)
             .map_err(|error| anyhow!("webhook: {error}"))?;
-        let worker = format!("onetake-{}", &crate::id::new_token()[..8]);
+        let worker = format!("{WORKER_PREFIX}{}", &crate::id::new_token()[..8]);
         Ok(Self {
             settings,
             clock,
@@ -128,7 +129,7 @@ impl Parts {
     /// What the jobs of a queue mean; `None` for one whose workers are elsewhere.
     fn handler(&self, entry: &Entry, processor: Option<&Arc<dyn Processor>>) -> Option<Arc<dyn Handler>> {
         let queue = self.publisher.queues().get(entry.name.as_str())?;
-        let is_video = entry.scope.as_str() == "video";
+        let is_video = entry.scope.as_str() == wish::QUEUE;
         Some(match entry.kind {
             Kind::Plain => Arc::new(PlainJobs {
                 queue,
@@ -141,7 +142,7 @@ impl Parts {
                 entry: entry.clone(),
                 intake: self.intake.clone(),
                 clock: self.clock.clone(),
-                shape: is_video.then_some(shape),
+                shape: is_video.then_some(wish::of_job),
                 settings: self.settings.clone(),
             }),
             Kind::Work => {

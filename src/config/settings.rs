@@ -3,70 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use crate::clock::Span;
 use crate::id::QueueName;
 use crate::retry::Backoff;
-
-/// A duration as people write it: "500ms", "30s", "7d".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| format!("\"{text}\" is not a duration such as \"30s\""))?;
-        let unit_ms: u64 = match unit.trim() {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(format!("\"{text}\" needs a unit: ms, s, m, h or d")),
-        };
-        let ms = number.checked_mul(unit_ms).ok_or_else(|| format!("\"{text}\" is too long"))?;
-        Ok(Self(Duration::from_millis(ms)))
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.as_millis();
-        for (unit_ms, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
-            if ms >= unit_ms && ms.is_multiple_of(unit_ms) {
-                return write!(f, "{}{unit}", ms / unit_ms);
-            }
-        }
-        write!(f, "{ms}ms")
-    }
-}
-
-impl fmt::Debug for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 /// All settings. Unknown names are refused, so that a typo is not a silent default.
 #[derive(Clone, Debug, Deserialize)]
@@ -352,19 +297,4 @@ pub struct Log {
 pub enum LogFormat {
     Text,
     Json,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_written_as_they_are_read() {
-        for text in ["500ms", "30s", "5m", "2h", "7d"] {
-            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
-        }
-        for bad in ["", "5", "s", "-1s", "1.5s", "99999999999999999d"] {
-            assert!(bad.parse::<Span>().is_err(), "{bad}");
-        }
-    }
 }

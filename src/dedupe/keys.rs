@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::id::hash_tag;
-use crate::text;
+use crate::text::{self, hex};
 
 /// The longest key that stands in a Redis key's name as it is, in bytes.
 const READABLE: usize = 200;
@@ -63,15 +63,6 @@ pub(super) fn key(namespace: &str, prefix: &str, kind: &str, scope: &str, key: &
 /// A text in which a SCAN pattern means nothing special.
 pub(super) fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String");
-        text
-    })
 }
 
 #[cfg(test)]

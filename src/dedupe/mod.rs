@@ -25,7 +25,7 @@ use crate::clock::{Millis, millis};
 use crate::flight::Snapshot;
 use crate::redis::{Error, Redis, Script};
 
-pub use keys::{KeyParts, hex};
+pub use keys::KeyParts;
 pub use wake::{Wakes, What};
 
 static CLAIM: LazyLock<Script> =

@@ -1,6 +1,6 @@
 //! Handing a result to whoever asked: Telegram, webhook, mailbox, or the Node job that is waiting for it.
 //!
-//! [`telegram`] and [`webhook`] send one message and say what came of it; [`dispatch`] decides who sends when, and how
+//! [`telegram`] and [`webhook`] send one message and say what came of it; [`Deliveries`] decides who sends when, and how
 //! often. A delivery to the mailbox is a row in the transaction that marks it.
 
 pub mod address;

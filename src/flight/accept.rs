@@ -671,7 +671,8 @@ async fn subscribe(tx: &mut Tx, asks: &[Ask], decisions: &mut [(usize, Decision)
             if decision.deliver && matches!(s.channel, Channel::Follower | Channel::Poll) {
                 continue;
             }
-            if decision.deliver && is_new.contains(id) {
+            // Of two in one batch that share a delivery, one tells of it.
+            if decision.deliver && *id == s.id && is_new.contains(id) {
                 decision.accepted.deliveries.push(id.clone());
             }
             decision.accepted.requests.push(id.clone());

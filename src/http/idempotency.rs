@@ -19,9 +19,9 @@ use sha2::{Digest, Sha256};
 use super::AppState;
 use super::problem::{Code, Problem};
 use crate::access::Principal;
-use crate::dedupe::hex;
 use crate::flight::StoredAnswer;
 use crate::store::{self, Store, query};
+use crate::text::hex;
 
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");

@@ -19,9 +19,9 @@ use super::input::{Path, Query, Raw};
 use super::page::{Cursor, Limit, Page, fill, is_id};
 use super::problem::{Code, Problem};
 use super::view::{RequestBody, to_json};
-use crate::dedupe::hex;
 use crate::flight::Left;
 use crate::intake::{RequestState, RequestView};
+use crate::text::hex;
 
 /// What a waiting stream sends so that nobody takes it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

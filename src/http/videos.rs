@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::AppState;
@@ -17,14 +17,9 @@ use super::view::{RequestBody, to_json};
 use crate::catalog::Entry;
 use crate::dedupe::KeyParts;
 use crate::intake::{Submit, SubscriberSpec};
-use crate::text;
 use crate::workloads::videos::import::{self, Item};
-use crate::workloads::videos::name::{check_name, display};
+use crate::workloads::videos::wish::{self, QUEUE};
 
-/// The queue whose results are videos.
-const QUEUE: &str = "video";
-/// What the renderer can draw without a template of one's own.
-const BUILTIN_TEMPLATES: [&str; 3] = ["default", "stars", "rainbow"];
 const LONGEST_FILE_ID: usize = 256;
 
 #[derive(Deserialize, ToSchema)]
@@ -84,13 +79,13 @@ pub(super) async fn create(
     caller: Caller<Enqueue>,
     asked: Asked,
     State(state): State<AppState>,
-    Json { value: wish, raw }: Json<Wish>,
+    Json { value: wished, raw }: Json<Wish>,
 ) -> Result<Response, Problem> {
     let entry = state.intake.catalog().get(QUEUE).ok_or_else(Problem::queue_unknown)?;
-    let data = check(&state, "", &wish.name, wish.gender, wish.template)?;
+    let data = check(&state, "", &wished.name, wished.gender.as_deref(), wished.template.as_deref())?;
     let key = key_of(entry, &data)?;
     let repeatable = asked.begin(&state, &caller.principal, &raw)?;
-    let deliver = state.intake.push_target(wish.chat.map(|chat| chat.0));
+    let deliver = state.intake.push_target(wished.chat.map(|chat| chat.0));
     let wish = Submit {
         scope: entry.scope.clone(),
         key,
@@ -101,8 +96,8 @@ pub(super) async fn create(
         attempts: None,
         backoff: None,
         max_age_ms: None,
-        refresh: wish.refresh,
-        subscriber: SubscriberSpec { id: wish.user.0, deliver },
+        refresh: wished.refresh,
+        subscriber: SubscriberSpec { id: wished.user.0, deliver },
         idempotency: None,
     };
     submit(&state, wish, repeatable).await
@@ -132,7 +127,7 @@ pub(super) async fn import(
 
 fn read_item(state: &AppState, entry: &Entry, index: usize, item: ImportItem) -> Result<Item, Problem> {
     let at = format!("items[{index}].");
-    let data = check(state, &at, &item.name, item.gender, item.template)?;
+    let data = check(state, &at, &item.name, item.gender.as_deref(), item.template.as_deref())?;
     let id = &item.file_id;
     if id.is_empty() || id.len() > LONGEST_FILE_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
         let detail = format!("a file_id has 1 to {LONGEST_FILE_ID} visible ASCII characters");
@@ -149,42 +144,16 @@ fn read_item(state: &AppState, entry: &Entry, index: usize, item: ImportItem) ->
     })
 }
 
-/// The data of the job that makes the video. What is not given has the queue's defaults; `at` leads to the fields.
+/// The data of the run that makes the video; `at` leads to the fields.
 fn check(
     state: &AppState,
     at: &str,
     name: &str,
-    gender: Option<String>,
-    template: Option<String>,
+    gender: Option<&str>,
+    template: Option<&str>,
 ) -> Result<Value, Problem> {
-    check_name(name).map_err(|error| Problem::field(format!("{at}name"), error.to_string()))?;
-    let videos = &state.settings.videos;
-    let gender = choice(state, "gender", gender).unwrap_or_else(|| "neutral".to_owned());
-    let genders = videos.genders.iter().map(String::as_str);
-    if !genders.clone().any(|known| text::normalise(known) == gender) {
-        return Err(Problem::field(format!("{at}gender"), format!("the genders are {}", list(genders))));
-    }
-    let template = choice(state, "template", template).unwrap_or_else(|| "default".to_owned());
-    let templates = BUILTIN_TEMPLATES.into_iter().chain(videos.templates.keys().map(String::as_str));
-    if !templates.clone().any(|known| text::normalise(known) == template) {
-        return Err(Problem::field(format!("{at}template"), format!("the templates are {}", list(templates))));
-    }
-    Ok(json!({"name": display(name), "gender": gender, "template": template}))
-}
-
-/// What was chosen, or the queue's default, in the spelling that is compared.
-fn choice(state: &AppState, field: &str, given: Option<String>) -> Option<String> {
-    let given = given.map(|text| text::normalise(&text)).filter(|text| !text.is_empty());
-    given.or_else(|| default_of(state, field).map(|text| text::normalise(&text)))
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
-}
-
-fn default_of(state: &AppState, field: &str) -> Option<String> {
-    let entry = state.intake.catalog().get(QUEUE)?;
-    entry.settings.dedupe.as_ref()?.defaults.get(field)?.as_str().map(str::to_owned)
+    let read = wish::read(name, gender, template, &state.settings);
+    read.map_err(|wrong| Problem::field(format!("{at}{}", wrong.field), wrong.reason))
 }
 
 fn key_of(entry: &Entry, data: &Value) -> Result<String, Problem> {

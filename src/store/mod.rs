@@ -1,6 +1,6 @@
 //! SQL: what must never be lost. The only module that knows sqlx.
 //!
-//! `DATABASE_URL` alone chooses the database; the statements are the same texts for both (see [`sql`]). Every write goes
+//! `DATABASE_URL` alone chooses the database; the statements are the same texts for both (see [`Query`]). Every write goes
 //! through [`Store::unit_of_work`]; single reads may go past it.
 
 mod batch;

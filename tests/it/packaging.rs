@@ -36,6 +36,53 @@ fn no_file_names_a_path_of_somebody_s_machine() {
     }
 }
 
+/// The floors of the house, as README tells them; a file imports from its own floor and from lower ones.
+const FLOORS: &[&[&str]] = &[
+    &["clock", "fault", "id", "retry", "text"],
+    &["config"],
+    &["files", "redis", "store", "telemetry"],
+    &["access", "catalog", "dedupe", "flight", "pace", "processor", "publish", "queue"],
+    &["intake", "reconcile", "runner"],
+    &["delivery", "workloads"],
+    &["http"],
+    &["app"],
+    &["cli"],
+];
+
+#[test]
+fn each_file_imports_only_from_its_own_floor_and_lower_ones() {
+    let floor = |module: &str| FLOORS.iter().position(|modules| modules.contains(&module));
+    for path in tracked().iter().filter(|path| path.starts_with("src/") && path.ends_with(".rs")) {
+        let module = path["src/".len()..].split(['/', '.']).next().unwrap_or_default();
+        if matches!(module, "lib" | "main") || path.contains("/tests") {
+            continue;
+        }
+        let own = floor(module).unwrap_or_else(|| panic!("{module} stands on no floor"));
+        let text = read(path);
+        // A module's tests may reach up, to stand on the real thing.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for import in code.split("crate::").skip(1) {
+            let end = import.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(import.len());
+            if let Some(other) = floor(&import[..end]) {
+                assert!(other <= own, "{path} imports from {}, which is above it", &import[..end]);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_one_module_knows_each_great_library() {
+    let knows = [("fred", "redis"), ("bb8", "redis"), ("sqlx", "store"), ("axum", "http"), ("clap", "cli")];
+    for path in tracked().iter().filter(|path| path.starts_with("src/") && path.ends_with(".rs")) {
+        let text = read(path);
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (library, module) in knows {
+            let is_home = path.starts_with(&format!("src/{module}/")) || path.contains("/tests");
+            assert!(is_home || !code.contains(&format!("{library}::")), "{path} uses {library}");
+        }
+    }
+}
+
 mod node {
     use std::io::Write;
     use std::process::Stdio;

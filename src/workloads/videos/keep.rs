@@ -5,8 +5,6 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::name;
-use crate::config::Settings;
 use crate::files::FileStore;
 use crate::flight::Claimed;
 use crate::processor::Failure;
@@ -64,32 +62,4 @@ fn row(run: &Claimed, made: &Value) -> Option<Query> {
             .bind(run.flight.as_str())
             .bind(run.generation),
     )
-}
-
-/// A Node job's data as a run is given it: the name as it is drawn, the defaults in place.
-///
-/// # Errors
-/// Which field is wrong, and why, for the producer.
-pub fn shape(data: &Value, settings: &Settings) -> Result<Value, String> {
-    let Some(name) = data.get("name") else { return Err("the job's data has no \"name\"".into()) };
-    let name = name.as_str().ok_or("\"name\" must be a text")?;
-    name::check_name(name).map_err(|error| format!("\"name\": {error}"))?;
-    let choice = |field: &str| -> Result<String, String> {
-        match data.get(field) {
-            None | Some(Value::Null) => Ok(default(settings, field)),
-            Some(Value::String(given)) if !given.trim().is_empty() => Ok(text::normalise(given)),
-            Some(_) => Err(format!("\"{field}\" must be a text")),
-        }
-    };
-    let (gender, template) = (choice("gender")?, choice("template")?);
-    if !settings.videos.genders.iter().any(|known| text::normalise(known) == gender) {
-        return Err(format!("unknown \"gender\"; there are {}", settings.videos.genders.join(", ")));
-    }
-    Ok(json!({"name": name::display(name), "gender": gender, "template": template}))
-}
-
-/// The configured default of a field of the dedupe key.
-fn default(settings: &Settings, field: &str) -> String {
-    let dedupe = settings.queues.declared.values().find_map(|queue| queue.dedupe.as_ref()?.defaults.get(field));
-    dedupe.and_then(Value::as_str).unwrap_or("default").to_owned()
 }

@@ -1,6 +1,6 @@
 //! Personal videos: one for each name, gender and template, made once for everyone who asks.
 //!
-//! [`render`] makes them, [`keep`] says what belongs to one besides its run, [`name`] knows what a name may be.
+//! [`render`] makes them, [`keep`] says what belongs to one besides its run, [`wish`] and [`name`] know what may be asked for.
 
 mod font;
 pub mod import;
@@ -8,3 +8,4 @@ pub mod keep;
 mod look;
 pub mod name;
 pub mod render;
+pub mod wish;

@@ -17,7 +17,7 @@ on_each_store!(
 );
 
 /// `key` of `principal` over the body `fingerprint`; the answer names the request.
-fn with_key(ask: Ask, principal: &str, key: &str, fingerprint: &str) -> Ask {
+pub fn with_key(ask: Ask, principal: &str, key: &str, fingerprint: &str) -> Ask {
     let idempotency = Idempotency {
         principal: principal.into(),
         key: key.into(),

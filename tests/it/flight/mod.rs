@@ -10,3 +10,4 @@ mod race;
 mod retention;
 mod run;
 mod servers;
+mod sweep;

@@ -5,10 +5,16 @@ use std::time::Duration;
 use onetake::flight::{Ask, Ending, Outcome, Retention, Status};
 
 use super::bench::{Bench, ask, delivered};
+use super::idempotency::with_key;
 use crate::support::on_each_store;
 use crate::support::store::StoreKind;
 
-on_each_store!(closed_requests_go_when_they_are_old, open_requests_and_the_served_result_stay, a_page_bounds_a_step,);
+on_each_store!(
+    closed_requests_go_when_they_are_old,
+    open_requests_and_the_served_result_stay,
+    a_page_bounds_a_step,
+    what_has_an_age_of_its_own_goes_by_it,
+);
 
 const DAY: Duration = Duration::from_secs(86_400);
 const KEPT: Retention = Retention { idempotency_keys: DAY, requests: DAY, mailbox: DAY };
@@ -62,4 +68,24 @@ async fn a_page_bounds_a_step(kind: StoreKind) {
     }
     assert_eq!(steps, 4, "six requests, two at a time, and a look that finds none");
     assert_eq!(bench.count("select count(*) from subscriptions").await, 0);
+}
+
+async fn what_has_an_age_of_its_own_goes_by_it(kind: StoreKind) {
+    let bench = Bench::new(kind).await;
+    bench.accept(with_key(ask("anna", "u1"), "p", "k", "body")).await;
+    let now_ms = bench.flights.store().now_ms().await.expect("the store is up");
+    let item = format!(
+        "insert into mailbox (id, owner, kind, text, flight_id, generation, created_at_ms)
+        values ('m', 'u1', 'message', 'hello', 'f', 1, {now_ms})"
+    );
+    bench.store.change(&item).await;
+    bench.pass(DAY * 2).await;
+    let longer = Retention { mailbox: DAY * 3, ..KEPT };
+    bench.flights.forget_old(longer, 100).await.expect("the store is up");
+    assert_eq!(bench.count("select count(*) from mailbox").await, 1);
+    let again = bench.accept(with_key(ask("anna", "u1"), "p", "k", "another body")).await;
+    assert_eq!(again.status, Status::Subscribed, "the key may be used again");
+    bench.pass(DAY * 2).await;
+    bench.flights.forget_old(longer, 100).await.expect("the store is up");
+    assert_eq!(bench.count("select count(*) from mailbox").await, 0);
 }
