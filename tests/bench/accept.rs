@@ -43,7 +43,12 @@ pub async fn measure(report: &mut Report, pace: &Pace, kind: StoreKind) {
         beside.push(direct_rate);
         shares.push(rate / direct_rate);
     }
-    report.row("`subscribed`", compared(&rates, &beside, &shares), "half or more of direct", shares.median() >= LEAST_SHARE);
+    report.row(
+        "`subscribed`",
+        compared(&rates, &beside, &shares),
+        "half or more of direct",
+        shares.median() >= LEAST_SHARE,
+    );
 
     let (mut rates, mut beside, mut shares) = <(Figures, Figures, Figures)>::default();
     for _ in 0..pace.rounds {
@@ -53,7 +58,12 @@ pub async fn measure(report: &mut Report, pace: &Pace, kind: StoreKind) {
         beside.push(direct_rate);
         shares.push(rate / direct_rate);
     }
-    report.row("`queued`", compared(&rates, &beside, &shares), "half or more of direct", shares.median() >= LEAST_SHARE);
+    report.row(
+        "`queued`",
+        compared(&rates, &beside, &shares),
+        "half or more of direct",
+        shares.median() >= LEAST_SHARE,
+    );
 
     let (mut p50, mut p99, mut fsync) = <(Figures, Figures, Figures)>::default();
     for _ in 0..pace.rounds {
@@ -62,12 +72,8 @@ pub async fn measure(report: &mut Report, pace: &Pace, kind: StoreKind) {
         p50.push(measured.p50_us / 1e6);
         p99.push(measured.p99_us / 1e6);
     }
-    let figure = format!(
-        "p50 {}; p99 {}; one fsync {}",
-        p50.show(1e3, "ms"),
-        p99.show(1e3, "ms"),
-        fsync.show(1e3, "ms")
-    );
+    let figure =
+        format!("p50 {}; p99 {}; one fsync {}", p50.show(1e3, "ms"), p99.show(1e3, "ms"), fsync.show(1e3, "ms"));
     let most = fsync.median() + BEYOND_FSYNC.as_secs_f64();
     let target = format!("p50 at most one fsync + {} ms", Number(BEYOND_FSYNC.as_secs_f64() * 1e3));
     report.row("`queued`, one connection", figure, &target, p50.median() <= most);

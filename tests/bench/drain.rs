@@ -26,8 +26,7 @@ pub async fn plain(report: &mut Report, pace: &Pace) {
         run(&Load { body: Body::Plain, status: 201, ..adds }).await;
         let started = resume(&scene, "plain").await;
         wait::until_true("the queue worked off", PATIENCE, async || {
-            let (wait, active) =
-                (["LLEN", "bull:plain:wait"], ["LLEN", "bull:plain:active"]);
+            let (wait, active) = (["LLEN", "bull:plain:wait"], ["LLEN", "bull:plain:active"]);
             // Active last: a job that is taken in between is seen there.
             scene.redis.ask(&wait).await.number() == 0 && scene.redis.ask(&active).await.number() == 0
         })

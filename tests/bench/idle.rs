@@ -21,7 +21,10 @@ pub async fn measure(report: &mut Report, pace: &Pace) {
         share.push((scene.cpu_seconds() - before) / started.elapsed().as_secs_f64());
         memory.push(scene.memory());
     }
-    report.section("Idle", "The server alone, without its Redis; SQLite, all roles, three declared queues and the two built in.");
+    report.section(
+        "Idle",
+        "The server alone, without its Redis; SQLite, all roles, three declared queues and the two built in.",
+    );
     report.row("memory (RSS)", memory.show(1e-6, "MB"), "under 40 MB", memory.median() < MOST_BYTES);
     report.row("processor time", share.show(100.0, "% of one core"), "under 1 %", share.median() < MOST_SHARE);
     scene.end().await;

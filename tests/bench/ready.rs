@@ -37,7 +37,12 @@ pub async fn measure(report: &mut Report, pace: &Pace) {
                 share.push(measured / beside);
             }
             let what = format!("{name}, {connections} connections");
-            let figure = format!("{}; bare {}; ratio {}", rate.show(1.0, "/s"), bare_rate.show(1.0, "/s"), share.show(100.0, "%"));
+            let figure = format!(
+                "{}; bare {}; ratio {}",
+                rate.show(1.0, "/s"),
+                bare_rate.show(1.0, "/s"),
+                share.show(100.0, "%")
+            );
             report.row(&what, figure, "30 % or more of bare", share.median() >= LEAST_SHARE);
         }
     }

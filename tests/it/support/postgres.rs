@@ -81,12 +81,7 @@ impl Drop for PostgresServer {
 fn launch(port: &Port, folder: &TempDir, durable: bool) -> Process {
     let data = folder.path().join("data");
     let port = format!("port={}", port.number);
-    let settings = [
-        port.as_str(),
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "max_connections=60",
-    ];
+    let settings = [port.as_str(), "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=60"];
     let of_kind: &[&str] = match durable {
         true => &["shared_buffers=128MB", "max_wal_size=1GB"],
         false => &["shared_buffers=16MB", "fsync=off"],

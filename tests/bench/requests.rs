@@ -17,24 +17,7 @@ mod machine;
 mod ready;
 mod report;
 mod scene;
-
-#[expect(dead_code, reason = "the integration tests, to which these belong, use more of them")]
-mod support {
-    #[path = "../../it/support/port.rs"]
-    pub mod port;
-    #[path = "../../it/support/postgres.rs"]
-    pub mod postgres;
-    #[path = "../../it/support/process.rs"]
-    pub mod process;
-    #[path = "../../it/support/redis.rs"]
-    pub mod redis;
-    #[path = "../../it/support/resp.rs"]
-    pub mod resp;
-    #[path = "../../it/support/store.rs"]
-    pub mod store;
-    #[path = "../../it/support/wait.rs"]
-    pub mod wait;
-}
+mod support;
 
 use report::Report;
 use scene::Pace;
