@@ -19,7 +19,7 @@ const KEYS_APART: u64 = 10_000_000;
 const BEYOND_FSYNC: Duration = Duration::from_millis(2);
 
 pub async fn measure(report: &mut Report, pace: &Pace, kind: StoreKind) {
-    let scene = Scene::start(kind, "http").await;
+    let scene = Scene::start_accepting(kind).await;
     let mut direct = Direct::open(&scene.store).await;
     report.section(
         &format!("Accepting on {}", scene.store_name()),
@@ -31,8 +31,8 @@ pub async fn measure(report: &mut Report, pace: &Pace, kind: StoreKind) {
         ),
     );
 
-    run(&scene.wishes("echo", CONNECTIONS, Until::Requests(OPEN_KEYS))).await;
-    let joins = scene.wishes("echo", CONNECTIONS, pace.until());
+    run(&scene.wishes("noop", CONNECTIONS, Until::Requests(OPEN_KEYS))).await;
+    let joins = scene.wishes("noop", CONNECTIONS, pace.until());
     let joins = Load { keys: OPEN_KEYS, says: r#""status":"subscribed""#.into(), ..joins };
     let mut next_key = KEYS_APART;
     let (mut rates, mut beside, mut shares) = <(Figures, Figures, Figures)>::default();
@@ -81,7 +81,7 @@ pub async fn measure(report: &mut Report, pace: &Pace, kind: StoreKind) {
 }
 
 fn new_wishes(scene: &Scene, connections: usize, pace: &Pace, next_key: &mut u64) -> Load {
-    let wishes = scene.wishes("echo", connections, pace.until());
+    let wishes = scene.wishes("noop", connections, pace.until());
     let load = Load { first_key: *next_key, says: r#""status":"queued""#.into(), ..wishes };
     *next_key += KEYS_APART;
     load

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::figures::{Figures, Number};
-use crate::load::{Body, Load, Until, post, run};
+use crate::load::{Body, Load, Until, run};
 use crate::report::Report;
 use crate::scene::{Pace, Scene};
 use crate::support::store::StoreKind;
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Plain jobs: Redis alone.
 pub async fn plain(report: &mut Report, pace: &Pace) {
-    let scene = Scene::start(StoreKind::Sqlite, "all").await;
+    let scene = Scene::start(StoreKind::Sqlite).await;
     report.section(
         "Working off",
         "Jobs that wait when the clock starts, for a builtin processor that does nothing; 50 at once. The overhead is \
@@ -21,10 +21,11 @@ pub async fn plain(report: &mut Report, pace: &Pace) {
     );
     let (mut rate, mut overhead) = (Figures::default(), Figures::default());
     for _ in 0..pace.rounds {
-        pause(&scene, "plain").await;
+        scene.pause("plain").await;
         let adds = scene.wishes("plain", 100, Until::Requests(pace.plain_jobs));
         run(&Load { body: Body::Plain, status: 201, ..adds }).await;
-        let started = resume(&scene, "plain").await;
+        let started = Instant::now();
+        scene.resume("plain").await;
         wait::until_true("the queue worked off", PATIENCE, async || {
             let (wait, active) = (["LLEN", "bull:plain:wait"], ["LLEN", "bull:plain:active"]);
             // Active last: a job that is taken in between is seen there.
@@ -42,13 +43,14 @@ pub async fn plain(report: &mut Report, pace: &Pace) {
 
 /// Durable runs: claimed, finished and told in SQL, each with one asker who polls.
 pub async fn durable(report: &mut Report, pace: &Pace, kind: StoreKind) {
-    let scene = Scene::start(kind, "all").await;
+    let scene = Scene::start(kind).await;
     let (mut rate, mut overhead) = (Figures::default(), Figures::default());
     for round in 0..pace.rounds as u64 {
-        pause(&scene, "noop-work").await;
+        scene.pause("noop-work").await;
         let wishes = scene.wishes("noop", 100, Until::Requests(pace.durable_runs));
         run(&Load { first_key: round * pace.durable_runs, ..wishes }).await;
-        let started = resume(&scene, "noop-work").await;
+        let started = Instant::now();
+        scene.resume("noop-work").await;
         scene.until_settled(PATIENCE).await;
         let seconds = started.elapsed().as_secs_f64();
         rate.push(pace.durable_runs as f64 / seconds);
@@ -57,14 +59,4 @@ pub async fn durable(report: &mut Report, pace: &Pace, kind: StoreKind) {
     let what = format!("{} durable runs on {}", Number(pace.durable_runs as f64), scene.store_name());
     report.note(&what, format!("{}; {} a run", rate.show(1.0, "/s"), overhead.show(1e6, "µs")));
     scene.end().await;
-}
-
-async fn pause(scene: &Scene, queue: &str) {
-    post(scene.address, &format!("/v1/queues/{queue}/pause"), "").await;
-}
-
-async fn resume(scene: &Scene, queue: &str) -> Instant {
-    let started = Instant::now();
-    post(scene.address, &format!("/v1/queues/{queue}/resume"), "").await;
-    started
 }

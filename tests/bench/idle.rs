@@ -11,7 +11,7 @@ const MOST_BYTES: f64 = 40e6;
 const MOST_SHARE: f64 = 0.01;
 
 pub async fn measure(report: &mut Report, pace: &Pace) {
-    let scene = Scene::start(StoreKind::Sqlite, "all").await;
+    let scene = Scene::start(StoreKind::Sqlite).await;
     // The start itself is over.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (mut memory, mut share) = (Figures::default(), Figures::default());

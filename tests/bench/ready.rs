@@ -10,7 +10,7 @@ use crate::support::store::StoreKind;
 const LEAST_SHARE: f64 = 0.30;
 
 pub async fn measure(report: &mut Report, pace: &Pace) {
-    let scene = Scene::start(StoreKind::Sqlite, "all").await;
+    let scene = Scene::start(StoreKind::Sqlite).await;
     report.progress(&format!("ready: making {} results", pace.cold_keys));
     scene.make_results(pace.cold_keys).await;
     let wish = r#"{"data":{"name":"key-1"},"dedupe":{"key":"key-1"}}"#;

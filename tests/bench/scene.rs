@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::load::{Body, Load, Until, run};
+use crate::load::{Body, Load, Until, post, run};
 use crate::support::postgres::PostgresServer;
 use crate::support::process::{Launch, Process};
 use crate::support::redis::RedisServer;
@@ -81,8 +81,19 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// `role` is `all` or, so that nothing is worked off, `http`.
-    pub async fn start(kind: StoreKind, role: &str) -> Self {
+    pub async fn start(kind: StoreKind) -> Self {
+        Self::start_as(kind, "all").await
+    }
+
+    /// A server that only accepts: the queue of runs is paused. On Postgres it has no other role; the file of SQLite
+    /// belongs to one process, which has all.
+    pub async fn start_accepting(kind: StoreKind) -> Self {
+        let scene = Self::start_as(kind, if kind == StoreKind::Postgres { "http" } else { "all" }).await;
+        scene.pause("noop-work").await;
+        scene
+    }
+
+    async fn start_as(kind: StoreKind, role: &str) -> Self {
         let folder = TempDir::with_prefix("onetake-bench-").expect("the temporary folder can be written");
         std::fs::write(folder.path().join("onetake.toml"), QUEUES).expect("our folder can be written");
         let redis = RedisServer::start_durable().await;
@@ -128,6 +139,14 @@ impl Scene {
         // A look at each brings what Redis may have missed there.
         let look = self.wishes("echo", 100, Until::Requests(count));
         run(&Load { status: 200, says: r#""status":"ready""#.into(), ..look }).await;
+    }
+
+    pub async fn pause(&self, queue: &str) {
+        post(self.address, &format!("/v1/queues/{queue}/pause"), "").await;
+    }
+
+    pub async fn resume(&self, queue: &str) {
+        post(self.address, &format!("/v1/queues/{queue}/resume"), "").await;
     }
 
     /// Waits until no run is open.
