@@ -19,10 +19,9 @@ test: ## Install what is missing, and run all tests
 	@tests/setup/install test
 	@tests/setup/test
 
-bench: ## Measure a server of its own against a Redis of its own
-	@tests/setup/install run
-	cargo build --release --locked
-	$(TARGET)/release/onetake bench
+bench: ## Measure on servers of its own, and write BENCHMARKS.md (ONETAKE_BENCH_QUICK=1: a short look, nothing written)
+	@tests/setup/install test
+	. tests/setup/tools.sh && cargo bench --locked --bench requests
 
 fmt: ## Format the code
 	cargo fmt

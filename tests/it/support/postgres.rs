@@ -22,18 +22,28 @@ const IMMEDIATE_SHUTDOWN: Signal = Signal::SIGQUIT;
 pub struct PostgresServer {
     port: Port,
     folder: TempDir,
+    durable: bool,
     process: Process,
 }
 
 impl PostgresServer {
     /// An empty database. What was committed survives [`PostgresServer::kill`], as the operating system lives on.
     pub async fn start() -> Self {
+        Self::start_as(false).await
+    }
+
+    /// As [`PostgresServer::start`], and a commit waits for the disk, as in production: for measuring.
+    pub async fn start_durable() -> Self {
+        Self::start_as(true).await
+    }
+
+    async fn start_as(durable: bool) -> Self {
         let folder = copy_of_template();
         for _ in 0..10 {
             let port = Port::reserve();
-            let process = launch(&port, &folder);
+            let process = launch(&port, &folder, durable);
             if is_ready(&process).await {
-                return Self { port, folder, process };
+                return Self { port, folder, durable, process };
             }
             eprintln!("Postgres did not start on port {}: {:?}", port.number, process.log());
         }
@@ -57,7 +67,7 @@ impl PostgresServer {
     /// Kills it if it runs, and starts it again with its data on the same port.
     pub async fn restart(&mut self) {
         self.kill();
-        self.process = launch(&self.port, &self.folder);
+        self.process = launch(&self.port, &self.folder, self.durable);
         assert!(is_ready(&self.process).await, "Postgres does not come back: {:?}", self.process.log());
     }
 }
@@ -68,22 +78,19 @@ impl Drop for PostgresServer {
     }
 }
 
-fn launch(port: &Port, folder: &TempDir) -> Process {
+fn launch(port: &Port, folder: &TempDir, durable: bool) -> Process {
     let data = folder.path().join("data");
     let port = format!("port={}", port.number);
-    let settings = [
-        port.as_str(),
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "shared_buffers=16MB",
-        "max_connections=60",
-        "fsync=off",
-    ];
+    let settings = [port.as_str(), "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=60"];
+    let of_kind: &[&str] = match durable {
+        true => &["shared_buffers=128MB", "max_wal_size=1GB"],
+        false => &["shared_buffers=16MB", "fsync=off"],
+    };
     Launch::new("postgres", program("postgres"))
         .user(user().map(|user| user.name))
         .death(IMMEDIATE_SHUTDOWN)
         .args(["-D", plain(&data)])
-        .args(settings.into_iter().flat_map(|setting| ["-c", setting]))
+        .args(settings.iter().chain(of_kind).flat_map(|setting| ["-c", *setting]))
         .spawn()
 }
 
@@ -138,7 +145,7 @@ fn give_to_user(folder: &Path) {
 }
 
 /// Where Debian keeps the servers' programs, the newest version first; elsewhere `PATH` has them.
-fn program(name: &str) -> String {
+pub fn program(name: &str) -> String {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> =
         versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists()).collect();
