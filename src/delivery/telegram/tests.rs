@@ -1,3 +1,5 @@
+//! One sending against a Telegram that misbehaves on demand.
+
 use std::net::SocketAddr;
 
 use tempfile::NamedTempFile;

@@ -1,3 +1,5 @@
+//! One sending against an endpoint of its own, and which addresses are refused.
+
 use std::sync::Mutex;
 
 use axum::Router;
