@@ -22,7 +22,8 @@ const FILE: &str = "onetake.toml";
 const PREFIX: &str = "ONETAKE_";
 
 /// Variables with our prefix that are no settings: the command line and the tests read them.
-const NO_SETTINGS: [&str; 4] = ["ONETAKE_CONFIG", "ONETAKE_SERVER", "ONETAKE_API_KEY", "ONETAKE_FAULT"];
+const NO_SETTINGS: [&str; 5] =
+    ["ONETAKE_CONFIG", "ONETAKE_SERVER", "ONETAKE_API_KEY", "ONETAKE_FAULT", "ONETAKE_CLOCK_SKEW_MS"];
 
 /// Names that other tools use for the same things. The long spelling wins over these.
 const ALIASES: [(&str, &str); 3] =

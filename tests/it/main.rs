@@ -6,9 +6,12 @@
 
 mod crash;
 mod harness;
+mod loss;
 mod main_job;
 mod node_peers;
 mod packaging;
+mod races;
+mod requests;
 mod serve;
 mod storm;
 mod support;
