@@ -65,6 +65,8 @@ pub struct Reconciler {
 pub struct Memory {
     redis: Option<(String, String)>,
     needs_sweep: bool,
+    /// When SQL did not answer last.
+    sql_away_at: Option<Instant>,
     seen_at: Option<Instant>,
     swept_at: Option<Instant>,
     retained_at: Option<Instant>,
@@ -80,6 +82,7 @@ impl Reconciler {
         let interval = self.settings.reconcile.interval.0;
         loop {
             if let Err(error) = self.step().await {
+                self.memory.sql_away_at = Some(Instant::now());
                 debug!(%error, "reconciling was cut short: SQL is away");
             }
             // Dropped: a wait only.
@@ -95,8 +98,12 @@ impl Reconciler {
     /// The store's; what Redis does not answer is left to the next step.
     pub async fn step(&mut self) -> Result<(), store::Error> {
         let page = self.settings.reconcile.page;
-        for finished in self.flights.rescue(page).await? {
-            self.announcer.announce(finished).await;
+        // So that a SQL that is away is noticed also while nothing is rescued.
+        self.flights.store().ping().await?;
+        if !self.was_sql_away() {
+            for finished in self.flights.rescue(page).await? {
+                self.announcer.announce(finished).await;
+            }
         }
         self.be_seen().await?;
         if self.redis.is_up() {
@@ -107,6 +114,12 @@ impl Reconciler {
             }
         }
         self.retain(page).await
+    }
+
+    /// Leases that ended while SQL was away say nothing about their holders: these first have the time of a lease to renew
+    /// them, or to report what they have made meanwhile.
+    fn was_sql_away(&self) -> bool {
+        self.memory.sql_away_at.is_some_and(|at| at.elapsed() < self.settings.runner.lease.0)
     }
 
     async fn tell_redis(&mut self, page: u32) -> Result<(), Error> {

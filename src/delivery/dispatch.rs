@@ -58,6 +58,10 @@ impl Handler for Deliveries {
         false
     }
 
+    fn lives_by_its_lock(&self) -> bool {
+        false
+    }
+
     async fn poll(&self, most: usize, _hold: Hold) -> Vec<BoxFuture<'static, ()>> {
         if self.flights.was_paused(crate::catalog::DELIVERY_QUEUE).await.unwrap_or(true) {
             return Vec::new();

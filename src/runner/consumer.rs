@@ -84,8 +84,13 @@ impl Consumer {
 
     /// Works until `stop`; then finishes what it holds, or hands it back after the grace.
     pub async fn run(mut self, stop: CancellationToken) {
-        let renewing =
-            tokio::spawn(renew(self.queue.clone(), self.running.clone(), self.token.clone(), self.limits.clone()));
+        let renewing = tokio::spawn(renew(
+            self.queue.clone(),
+            self.handler.clone(),
+            self.running.clone(),
+            self.token.clone(),
+            self.limits.clone(),
+        ));
         let mut watch = self.queue.watch(&self.worker);
         let mut up = self.queue.redis().watch();
         let mut unsettled: Vec<Ended> = Vec::new();
@@ -95,10 +100,11 @@ impl Consumer {
         let mut stopping_since: Option<Instant> = None;
 
         loop {
+            // Tasks first: each tells how its job ended before it ends itself, so that none slips between the two looks.
+            while self.tasks.try_join_next().is_some() {}
             while let Ok(ended) = self.ended.try_recv() {
                 unsettled.push(ended);
             }
-            while self.tasks.try_join_next().is_some() {}
             if stop.is_cancelled() && stopping_since.is_none() {
                 stopping_since = Some(Instant::now());
             }
@@ -309,7 +315,13 @@ fn refused(batch: Vec<Ended>, settlements: &[Settlement]) -> Vec<Ended> {
 }
 
 /// T4 in Redis: keeps the locks of what is in hand.
-async fn renew(queue: Queue, running: Arc<Mutex<HashMap<String, Hold>>>, token: String, limits: Limits) {
+async fn renew(
+    queue: Queue,
+    handler: Arc<dyn Handler>,
+    running: Arc<Mutex<HashMap<String, Hold>>>,
+    token: String,
+    limits: Limits,
+) {
     loop {
         tokio::time::sleep(limits.renew).await;
         let held: Vec<(String, String)> =
@@ -318,7 +330,7 @@ async fn renew(queue: Queue, running: Arc<Mutex<HashMap<String, Hold>>>, token: 
             continue;
         }
         match queue.extend(&held, millis(limits.lease)).await {
-            Ok(lost) => {
+            Ok(lost) if handler.lives_by_its_lock() => {
                 let running = running.lock().expect("no user panics inside");
                 for id in lost {
                     // One that ended meanwhile is settled or about to be.
@@ -327,6 +339,7 @@ async fn renew(queue: Queue, running: Arc<Mutex<HashMap<String, Hold>>>, token: 
                     }
                 }
             }
+            Ok(_) => {}
             Err(error) => debug!(queue = %queue.name(), %error, "could not renew locks"),
         }
     }

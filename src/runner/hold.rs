@@ -87,6 +87,11 @@ impl Holds {
         hold_in(&self.deliveries, id, token, hold)
     }
 
+    /// Whether this process makes a run of this flight.
+    pub fn makes(&self, flight: &str) -> bool {
+        self.runs.lock().expect("no user panics inside").keys().any(|held| held.id == flight)
+    }
+
     /// A run was cancelled somewhere: whoever makes it here may stop at once, not only at the next renewal.
     pub fn stop_run(&self, flight: &str) {
         for (held, hold) in self.runs.lock().expect("no user panics inside").iter() {

@@ -46,6 +46,12 @@ pub trait Handler: Send + Sync {
         true
     }
 
+    /// Whether a lost lock in Redis ends the work. Not where a lease in SQL says whose it is: Redis may forget all of its
+    /// locks (FLUSHALL, a hang), and to stop then would use an attempt up and make the same thing again.
+    fn lives_by_its_lock(&self) -> bool {
+        true
+    }
+
     /// Work that SQL says is due, while Redis is away: at most `most` pieces.
     async fn poll(&self, most: usize, hold: Hold) -> Vec<BoxFuture<'static, ()>> {
         let _ = (most, hold);

@@ -25,6 +25,8 @@ use crate::queue::{How, Job, Queue};
 
 /// How soon a run is looked at again when SQL was away.
 const SQL_AWAY: Duration = Duration::from_secs(1);
+/// How soon a job is looked at again whose run this very process is making.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Makes the runs of one work queue. Cheap to clone.
 #[derive(Clone)]
@@ -58,6 +60,10 @@ impl Handler for Runs {
         false
     }
 
+    fn lives_by_its_lock(&self) -> bool {
+        false
+    }
+
     async fn poll(&self, most: usize, hold: Hold) -> Vec<BoxFuture<'static, ()>> {
         let queue = self.queue.name().as_str();
         if self.flights.was_paused(queue).await.unwrap_or(true) {
@@ -78,6 +84,10 @@ impl Handler for Runs {
 impl Runs {
     /// Takes a run as far as it goes now, and says what its job should become.
     async fn advance(&self, flight: &str, generation: i64, job: Option<&str>, hold: Hold) -> How {
+        if self.holds.makes(flight) {
+            // Its lease may have ended while SQL was away. Nobody is better off if we take it over from ourselves.
+            return self.delay(LOOK_AGAIN);
+        }
         let ask =
             ClaimAsk { flight: flight.to_owned(), generation, token: id::new_token(), lease_ms: millis(self.lease) };
         match self.flights.claim(ask).await {
@@ -106,10 +116,7 @@ impl Runs {
             // Dropped: the attempt ends, and leaves nothing running.
             ending = self.attempt(&run, job) => ending,
             why = hold.stopped() => match why {
-                Stopped::Lost => {
-                    counter!("onetake_runs_lost_total", "queue" => run.queue.clone()).increment(1);
-                    return self.delay(Duration::ZERO);
-                }
+                Stopped::Lost => return self.lost(&run),
                 Stopped::Stopping => (Ending::Later(Duration::ZERO, "the server stopped".into()), Vec::new()),
             },
         };
@@ -134,7 +141,8 @@ impl Runs {
                 let reason = format!("attempt {} failed; the next is in {:?}", next.attempt, next.due_in);
                 How::Fail { reason, stack: None }
             }
-            Some(Finished::Lost) | None => self.delay(Duration::ZERO),
+            Some(Finished::Lost) => self.lost(&run),
+            None => self.delay(Duration::ZERO),
         };
         if let Some(finished) = finished {
             self.announcer.announce(finished).await;
@@ -205,6 +213,12 @@ impl Runs {
                 }
             }
         }
+    }
+
+    /// The run is somebody else's by now, or was cancelled: its job looks again at once.
+    fn lost(&self, run: &Claimed) -> How {
+        counter!("onetake_runs_lost_total", "queue" => run.queue.clone()).increment(1);
+        self.delay(Duration::ZERO)
     }
 
     fn delay(&self, wait: Duration) -> How {

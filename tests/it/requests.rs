@@ -1,0 +1,5 @@
+//! Requests and jobs over HTTP, as their callers see them.
+
+mod following;
+mod jobs;
+mod refusals;
