@@ -10,7 +10,7 @@ use metrics::counter;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::catalog::{Catalog, DELIVERY_QUEUE};
 use crate::clock::{Millis, millis};
@@ -220,7 +220,7 @@ impl Announcer {
             Finished::Over { flight, outcome } => {
                 let word = if outcome.is_success() { "succeeded" } else { "failed" };
                 counter!("onetake_runs_total", "queue" => flight.queue.clone(), "outcome" => word).increment(1);
-                info!(flight = %flight.flight, generation = flight.generation, "run of {} {} {word}", flight.scope, flight.key);
+                debug!(flight = %flight.flight, generation = flight.generation, "run of {} {} {word}", flight.scope, flight.key);
                 let (id, generation) = (flight.flight.clone(), flight.generation);
                 self.publisher.send(Publish::Mark(flight));
                 fault::point("settle.mirrored");

@@ -55,6 +55,10 @@ impl Command {
 
 #[async_trait]
 impl Processor for Command {
+    fn uses_scratch(&self) -> bool {
+        true
+    }
+
     async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure> {
         let input = Input {
             id: &work.id,

@@ -30,7 +30,8 @@ pub struct Work {
     pub data: Box<RawValue>,
     /// 1 on the first attempt.
     pub attempt: u32,
-    /// A folder of this attempt's own. It exists, is empty, and is removed when the attempt has ended.
+    /// A folder of this attempt's own. It exists for a processor that [uses it](Processor::uses_scratch), is empty, and is
+    /// removed when the attempt has ended.
     pub scratch: PathBuf,
 }
 
@@ -67,6 +68,12 @@ pub type Progress = Arc<dyn Fn(Value) + Send + Sync>;
 /// Does the work of one kind of job.
 #[async_trait]
 pub trait Processor: Send + Sync {
+    /// Whether it writes into [`Work::scratch`]. Not by default: making and removing a folder costs more than all else that
+    /// is done for a small job.
+    fn uses_scratch(&self) -> bool {
+        false
+    }
+
     /// Runs one attempt to its end. The value becomes the job's return value.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub struct PlainJobs {
 #[async_trait]
 impl Handler for PlainJobs {
     async fn handle(&self, job: Job, hold: Hold) -> How {
-        let scratch = match Scratch::make(&self.scratch, &job.id) {
+        let scratch = match Scratch::make(&self.scratch, &job.id, self.processor.uses_scratch()) {
             Ok(scratch) => scratch,
             Err(reason) => return self.failed(&job, &Failure::retry(reason)),
         };
@@ -90,20 +90,26 @@ impl PlainJobs {
 /// A folder of one attempt's own; removed with it.
 pub(super) struct Scratch {
     pub path: PathBuf,
+    is_made: bool,
 }
 
 impl Scratch {
-    pub fn make(under: &std::path::Path, id: &str) -> Result<Self, String> {
+    /// The folder is there only if it `is_used`.
+    pub fn make(under: &std::path::Path, id: &str, is_used: bool) -> Result<Self, String> {
         // Ids may hold anything; the folder's name must not.
         let path = under.join(crate::id::derived_id(&[id, &crate::id::new_token()]));
-        std::fs::create_dir_all(&path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
-        Ok(Self { path })
+        if is_used {
+            std::fs::create_dir_all(&path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
+        }
+        Ok(Self { path, is_made: is_used })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        if self.is_made {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 

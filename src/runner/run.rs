@@ -151,7 +151,7 @@ impl Runs {
     }
 
     async fn attempt(&self, run: &Claimed, job: Option<&str>) -> (Ending, Vec<crate::store::Query>) {
-        let scratch = match Scratch::make(&self.scratch, &run.flight) {
+        let scratch = match Scratch::make(&self.scratch, &run.flight, self.processor.uses_scratch()) {
             Ok(scratch) => scratch,
             Err(reason) => return (Ending::Failed(reason), Vec::new()),
         };

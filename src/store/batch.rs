@@ -73,22 +73,22 @@ async fn drive<I, O>(
     O: Send + 'static,
 {
     let mut items = Vec::with_capacity(most);
-    let mut crowded = false;
+    let mut expected = 0;
     while receiver.recv_many(&mut items, most).await > 0 {
-        // Only when the last batch had company is it worth a moment to wait for more: a lone write goes at once.
-        if crowded && items.len() < most {
-            let deadline = tokio::time::Instant::now() + wait;
-            while items.len() < most {
-                let room = most - items.len();
-                match tokio::time::timeout_at(deadline, receiver.recv_many(&mut items, room)).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
-                }
+        // Those who were answered last are likely to come again: a moment for them makes one batch out of two halves that
+        // would take turns, and ends when they are all here. A lone write goes at once.
+        let deadline = tokio::time::Instant::now() + wait;
+        while items.len() < expected {
+            let room = most - items.len();
+            match tokio::time::timeout_at(deadline, receiver.recv_many(&mut items, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
             }
         }
-        crowded = items.len() > 1;
-        histogram!("onetake_store_batch_items", "name" => name).record(items.len() as f64);
+        let answered = items.len();
+        histogram!("onetake_store_batch_items", "name" => name).record(answered as f64);
         settle(std::mem::take(&mut items), &work).await;
+        expected = (answered + receiver.len()).min(most);
     }
 }
 

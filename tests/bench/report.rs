@@ -8,6 +8,7 @@ use crate::scene::Pace;
 #[derive(Default)]
 pub struct Report {
     text: String,
+    targets: usize,
     missed: Vec<String>,
     section: String,
 }
@@ -29,6 +30,7 @@ impl Report {
 
     /// A measurement with a target.
     pub fn row(&mut self, what: &str, measured: String, target: &str, is_met: bool) {
+        self.targets += 1;
         let met = if is_met { "yes" } else { "**no**" };
         if !is_met {
             self.missed.push(format!("{}: {what}", self.section));
@@ -46,6 +48,7 @@ impl Report {
     /// The whole document.
     pub fn markdown(&self, machine: &str, pace: &Pace) -> String {
         let missed = match self.missed.as_slice() {
+            [] if self.targets == 0 => "No target was measured.".to_owned(),
             [] => "Every target is met.".to_owned(),
             missed => format!("Not met: {}.", missed.join("; ")),
         };

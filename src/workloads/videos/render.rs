@@ -197,6 +197,10 @@ impl Renderer {
 
 #[async_trait]
 impl Processor for Renderer {
+    fn uses_scratch(&self) -> bool {
+        true
+    }
+
     async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure> {
         #[derive(Serialize)]
         struct Video {

@@ -38,7 +38,7 @@ impl PostgresServer {
     }
 
     async fn start_as(durable: bool) -> Self {
-        let folder = copy_of_template();
+        let folder = copy_of_template(durable);
         for _ in 0..10 {
             let port = Port::reserve();
             let process = launch(&port, &folder, durable);
@@ -99,8 +99,8 @@ async fn is_ready(process: &Process) -> bool {
     process.find_in_log(|line| line.contains("ready to accept connections").then_some(())).await.is_some()
 }
 
-fn copy_of_template() -> TempDir {
-    let template = template();
+fn copy_of_template(durable: bool) -> TempDir {
+    let template = template(durable);
     let folder = TempDir::with_prefix("onetake-postgres-").expect("the temporary folder can be written");
     give_to_user(folder.path());
     run("cp", &["-a", "--reflink=auto", plain(&template), plain(&folder.path().join("data"))]);
@@ -108,10 +108,11 @@ fn copy_of_template() -> TempDir {
 }
 
 /// The cluster that all copies are made from. The first test to ask makes it while the others wait at the lock file.
-fn template() -> PathBuf {
+fn template(durable: bool) -> PathBuf {
     let initdb = program("initdb");
     let version = Path::new(&initdb).ancestors().nth(2).and_then(Path::file_name).and_then(|name| name.to_str());
-    let name = format!("onetake-postgres-template-{}-{}", version.unwrap_or("path"), Uid::current());
+    let kind = if durable { "durable-" } else { "" };
+    let name = format!("onetake-postgres-template-{kind}{}-{}", version.unwrap_or("path"), Uid::current());
     let folder = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
     let lock = File::create(folder.join("lock")).expect("the template's lock file can be written");
@@ -121,8 +122,9 @@ fn template() -> PathBuf {
         give_to_user(&folder);
         let unfinished = folder.join("unfinished");
         let _ = std::fs::remove_dir_all(&unfinished);
-        let options =
-            ["--username=onetake", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"];
+        // Small log files make small copies; where the disk counts they are as large as in production.
+        let log_files = if durable { "--wal-segsize=16" } else { "--wal-segsize=1" };
+        let options = ["--username=onetake", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", log_files];
         run(&initdb, &[&["-D", plain(&unfinished)], &options[..]].concat());
         std::fs::rename(unfinished, &data).expect("both lie in the same folder");
     }
