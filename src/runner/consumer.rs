@@ -237,7 +237,7 @@ impl Consumer {
             }
         };
         let id = job.id.clone();
-        if let Some(reason) = job.deferred_failure.clone().filter(|_| self.handler.heeds_deferred_failure()) {
+        if let Some(reason) = job.deferred_failure.clone().filter(|_| !self.handler.is_durable()) {
             let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
             return;
         }
@@ -330,7 +330,7 @@ async fn renew(
             continue;
         }
         match queue.extend(&held, millis(limits.lease)).await {
-            Ok(lost) if handler.lives_by_its_lock() => {
+            Ok(lost) if !handler.is_durable() => {
                 let running = running.lock().expect("no user panics inside");
                 for id in lost {
                     // One that ended meanwhile is settled or about to be.

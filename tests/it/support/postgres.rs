@@ -32,12 +32,8 @@ impl PostgresServer {
         Self::start_as(false).await
     }
 
-    /// As [`PostgresServer::start`], and a commit waits for the disk, as in production: for measuring.
-    pub async fn start_durable() -> Self {
-        Self::start_as(true).await
-    }
-
-    async fn start_as(durable: bool) -> Self {
+    /// If `durable`, a commit waits for the disk, as in production: for measuring.
+    pub async fn start_as(durable: bool) -> Self {
         let folder = copy_of_template(durable);
         for _ in 0..10 {
             let port = Port::reserve();
