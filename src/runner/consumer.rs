@@ -169,7 +169,8 @@ impl Consumer {
             }
 
             let can_take = stopping_since.is_none() && self.room() > 0 && *up.borrow();
-            if can_take && wait > Duration::ZERO {
+            if can_take {
+                // Also when the next look at stalled jobs is due by now: the wait of a watch that is not armed never ends.
                 watch.arm(wait);
             }
             tokio::select! {
