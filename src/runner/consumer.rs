@@ -157,7 +157,9 @@ impl Consumer {
                         }
                     }
                 }
-                wait = wait.min(next_stalled_check.saturating_duration_since(Instant::now()));
+                if stopping_since.is_none() {
+                    wait = wait.min(next_stalled_check.saturating_duration_since(Instant::now()));
+                }
             } else {
                 if stopping_since.is_none() {
                     self.poll().await;
