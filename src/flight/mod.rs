@@ -16,7 +16,10 @@ mod cancel;
 mod claim;
 mod deliver;
 mod finish;
+mod idempotency;
 mod list;
+mod opening;
+mod subscribe;
 mod sweep;
 mod view;
 
@@ -25,11 +28,12 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Millis;
 use crate::store::{Batch, Error, Row, Store};
 
-pub use accept::{Accepted, Answer, Ask, Idempotency, NewSubscription, RunSpec, Status, StoredAnswer};
+pub use accept::{Accepted, Answer, Ask, NewSubscription, RunSpec, Status};
 pub use cancel::{Left, Released};
 pub use claim::{Claim, ClaimAsk, Claimed, Held};
 pub use deliver::{DeliveryAsk, DeliveryLease, DeliveryMark, LeaseAnswer, Verdict};
 pub use finish::{Ending, Finish, Finished};
+pub use idempotency::{Idempotency, StoredAnswer};
 pub use list::{DeliveryEvent, DeliveryView, FlightView, ListFilter};
 pub use sweep::{DueDelivery, DueRun, Retention, Snapshot};
 pub use view::RequestRow;
