@@ -18,8 +18,8 @@ use crate::store::Store;
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// How soon a delivery looks again whether another has uploaded its file.
 const UPLOAD_WAIT: Duration = Duration::from_millis(500);
-/// A reserved moment is good for this long.
-const SLOT_GOOD_FOR_MS: i64 = 3000;
+/// A reserved moment is good for this long: who comes later lines up again, so that a stall is not followed by a burst.
+const SLOT_GOOD_FOR_MS: i64 = 1000;
 
 /// One bot's chats. Cheap to clone.
 #[derive(Clone)]

@@ -157,7 +157,9 @@ impl Consumer {
                         }
                     }
                 }
-                wait = wait.min(next_stalled_check.saturating_duration_since(Instant::now()));
+                if stopping_since.is_none() {
+                    wait = wait.min(next_stalled_check.saturating_duration_since(Instant::now()));
+                }
             } else {
                 if stopping_since.is_none() {
                     self.poll().await;
@@ -169,7 +171,8 @@ impl Consumer {
             }
 
             let can_take = stopping_since.is_none() && self.room() > 0 && *up.borrow();
-            if can_take && wait > Duration::ZERO {
+            if can_take {
+                // Also for no time at all: a watch that is not armed never wakes.
                 watch.arm(wait);
             }
             tokio::select! {

@@ -99,7 +99,7 @@ async fn a_chat_is_left_alone_for_as_long_as_telegram_says(kind: StoreKind) {
     let server = stage.server().await;
     stage.deliver(&server, "Anna", 9).await;
     stage.deliver(&server, "Ivan", 9).await;
-    stage.telegram.script("1", [Answer::TooMany { retry_after: 2 }]);
+    stage.telegram.script("1", [Answer::TooMany { retry_after: 4 }]);
     let first = ask(&server, "Anna", 1).await;
     stage.telegram.wait_for(3).await;
     // Another video for the same chat waits too; other chats do not.
@@ -114,7 +114,7 @@ async fn a_chat_is_left_alone_for_as_long_as_telegram_says(kind: StoreKind) {
     assert_eq!(calls.len(), 3);
     for call in &calls[1..] {
         let after = call.at - calls[0].at;
-        assert!(after >= Duration::from_secs(2), "called again after {after:?}");
+        assert!(after >= Duration::from_secs(4), "called again after {after:?}");
     }
     assert!(stage.calls_to(2)[0].at < calls[1].at);
 }
@@ -161,14 +161,14 @@ async fn an_unclear_end_is_sent_again_twice_and_then_dead(kind: StoreKind) {
 
 async fn a_hang_before_the_body_is_not_ambiguous(kind: StoreKind) {
     // Beyond what the sockets buffer.
-    let stage = Stage::with_video_of(kind, 24_000_000).await;
-    let server = Onetake::start(&stage.setup.clone().env("ONETAKE_DELIVERY__TIME_LIMIT", "4s")).await;
+    let stage = Stage::with_video_of(kind, 16_000_000).await;
+    let server = Onetake::start(&stage.setup.clone().env("ONETAKE_DELIVERY__TIME_LIMIT", "6s")).await;
     stage.telegram.script("1", [Answer::HangBeforeBody]);
     let view = stage.deliver(&server, "Anna", 1).await;
     assert_eq!(history(&view), ["retry", "delivered"]);
     assert_eq!(view["attempts"], 2);
     let uploads: Vec<_> = stage.telegram.calls().into_iter().map(|call| call.video).collect();
-    assert_eq!(uploads, [Some(Sent::Upload { bytes: 0 }), Some(Sent::Upload { bytes: 24_000_000 })]);
+    assert_eq!(uploads, [Some(Sent::Upload { bytes: 0 }), Some(Sent::Upload { bytes: 16_000_000 })]);
 }
 
 async fn a_refusal_is_final_until_somebody_replays_it(kind: StoreKind) {
@@ -353,8 +353,8 @@ async fn two_servers_share_the_pace_of_one_bot() {
     assert!(begun.elapsed() < Duration::from_secs(12), "the clock that is ahead holds nobody up");
     for (first, call) in calls.iter().enumerate() {
         let in_window = calls[first..].iter().take_while(|c| c.at - call.at < Duration::from_secs(1)).count();
-        // Moments are exact, the way from there to the call is not.
-        assert!(in_window <= PER_SECOND + 8, "{in_window} calls within a second");
+        // Moments are exact, the way from there to the call is not: a machine that stalls catches up.
+        assert!(in_window < 2 * PER_SECOND, "{in_window} calls within a second");
     }
     let all = calls[59].at - calls[0].at;
     assert!(all >= Duration::from_millis(2600), "60 calls at 20 a second took {all:?}");

@@ -21,6 +21,7 @@ use crate::support::world::World;
 on_each_store!(
     a_result_is_sent_once_and_signed,
     a_failing_endpoint_is_tried_again_by_the_schedule_under_one_id,
+    a_retry_is_not_slept_through_when_a_check_for_stalled_jobs_is_always_due,
     an_endpoint_that_is_gone_is_told_nothing_more,
     a_used_up_schedule_ends_dead_and_can_be_replayed,
     a_failed_run_and_a_cancelled_one_are_told,
@@ -73,6 +74,17 @@ async fn a_failing_endpoint_is_tried_again_by_the_schedule_under_one_id(kind: St
         assert!(pair[1].at - pair[0].at >= step, "{:?} is too soon", pair[1].at - pair[0].at);
     }
     messages.iter().for_each(assert_signed);
+}
+
+/// With nothing in hand, only its own wait wakes a consumer; here each of its steps ends when the next check is due.
+async fn a_retry_is_not_slept_through_when_a_check_for_stalled_jobs_is_always_due(kind: StoreKind) {
+    let (making, receiver, world) = (Making::new(), Receiver::start().await, World::new(kind).await);
+    let setup = webhooks(&world, &making.quick()).env("ONETAKE_RUNNER__STALLED_INTERVAL", "1ms");
+    let server = Onetake::start(&setup).await;
+    receiver.script("/shaky", [500]);
+    let id = ask(&server, "Anna", &receiver.url("/shaky")).await.expect(202)["id"].as_str().unwrap().to_owned();
+    until_state(&server, &id, "delivered").await;
+    assert_eq!(server.stop().await.code(), Some(0));
 }
 
 async fn an_endpoint_that_is_gone_is_told_nothing_more(kind: StoreKind) {
