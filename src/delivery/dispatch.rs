@@ -54,12 +54,8 @@ impl Handler for Deliveries {
         }
     }
 
-    fn heeds_deferred_failure(&self) -> bool {
-        false
-    }
-
-    fn lives_by_its_lock(&self) -> bool {
-        false
+    fn is_durable(&self) -> bool {
+        true
     }
 
     async fn poll(&self, most: usize, _hold: Hold) -> Vec<BoxFuture<'static, ()>> {

@@ -172,7 +172,7 @@ impl Consumer {
 
             let can_take = stopping_since.is_none() && self.room() > 0 && *up.borrow();
             if can_take {
-                // Also for no time at all: a watch that is not armed never wakes.
+                // Also when the next look at stalled jobs is due by now: the wait of a watch that is not armed never ends.
                 watch.arm(wait);
             }
             tokio::select! {
@@ -240,7 +240,7 @@ impl Consumer {
             }
         };
         let id = job.id.clone();
-        if let Some(reason) = job.deferred_failure.clone().filter(|_| self.handler.heeds_deferred_failure()) {
+        if let Some(reason) = job.deferred_failure.clone().filter(|_| !self.handler.is_durable()) {
             let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
             return;
         }
@@ -333,7 +333,7 @@ async fn renew(
             continue;
         }
         match queue.extend(&held, millis(limits.lease)).await {
-            Ok(lost) if handler.lives_by_its_lock() => {
+            Ok(lost) if !handler.is_durable() => {
                 let running = running.lock().expect("no user panics inside");
                 for id in lost {
                     // One that ended meanwhile is settled or about to be.

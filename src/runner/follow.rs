@@ -58,9 +58,9 @@ impl Handler for Followers {
         }
     }
 
-    fn heeds_deferred_failure(&self) -> bool {
+    fn is_durable(&self) -> bool {
         // A job that stalled here was promised its result all the same.
-        false
+        true
     }
 }
 

@@ -41,15 +41,11 @@ pub trait Handler: Send + Sync {
     /// When `hold` is stopped, it should come to an end soon; its answer counts still.
     async fn handle(&self, job: Job, hold: Hold) -> How;
 
-    /// Whether a failure that BullMQ deferred ends the job. Not where SQL alone knows how the work ended.
-    fn heeds_deferred_failure(&self) -> bool {
-        true
-    }
-
-    /// Whether a lost lock in Redis ends the work. Not where a lease in SQL says whose it is: Redis may forget all of its
-    /// locks (FLUSHALL, a hang), and to stop then would use an attempt up and make the same thing again.
-    fn lives_by_its_lock(&self) -> bool {
-        true
+    /// Whether SQL, not the job, says whose the work is and how it ended. Then a failure that BullMQ deferred does not end
+    /// it, nor does a lost lock: Redis may forget all of its locks (FLUSHALL, a hang), and to stop then would use an attempt
+    /// up and make the same thing again.
+    fn is_durable(&self) -> bool {
+        false
     }
 
     /// Work that SQL says is due, while Redis is away: at most `most` pieces.

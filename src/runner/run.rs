@@ -56,12 +56,8 @@ impl Handler for Runs {
         how
     }
 
-    fn heeds_deferred_failure(&self) -> bool {
-        false
-    }
-
-    fn lives_by_its_lock(&self) -> bool {
-        false
+    fn is_durable(&self) -> bool {
+        true
     }
 
     async fn poll(&self, most: usize, hold: Hold) -> Vec<BoxFuture<'static, ()>> {

@@ -99,7 +99,7 @@ impl Scene {
         let redis = RedisServer::start_durable().await;
         let store = match kind {
             StoreKind::Sqlite => TestStore::start(kind).await,
-            StoreKind::Postgres => TestStore::Postgres(PostgresServer::start_durable().await),
+            StoreKind::Postgres => TestStore::Postgres(PostgresServer::start_as(true).await),
         };
         let server = Launch::new("onetake", env!("CARGO_BIN_EXE_onetake"))
             .args(["serve", "--bind", "127.0.0.1:0", "--role", role])

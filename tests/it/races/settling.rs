@@ -40,7 +40,7 @@ async fn askers_at_the_moment_of_settling_are_neither_lost_nor_served_twice(kind
     let asker = async |name: usize, asker: usize| {
         for n in 0..ASKS {
             let user = format!("{name}-{asker}-{n}");
-            let wish = json!({"name": format!("anna {name}"), "user": user, "refresh": (n + asker) % 2 == 0});
+            let wish = json!({"name": format!("anna {name}"), "user": user, "refresh": (n + asker).is_multiple_of(2)});
             let answer = server.post("/v1/videos", wish).await;
             assert!(matches!(answer.status, 200 | 202), "{answer:?}");
             let status = answer.json()["status"].as_str().map(str::to_owned).unwrap_or_default();

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User, chown};
@@ -32,12 +33,8 @@ impl PostgresServer {
         Self::start_as(false).await
     }
 
-    /// As [`PostgresServer::start`], and a commit waits for the disk, as in production: for measuring.
-    pub async fn start_durable() -> Self {
-        Self::start_as(true).await
-    }
-
-    async fn start_as(durable: bool) -> Self {
+    /// If `durable`, a commit waits for the disk, as in production: for measuring.
+    pub async fn start_as(durable: bool) -> Self {
         let folder = copy_of_template(durable);
         for _ in 0..10 {
             let port = Port::reserve();
@@ -58,10 +55,17 @@ impl PostgresServer {
     pub fn kill(&mut self) {
         // Stopped first: a server that still runs would start new backends while the old ones are killed.
         self.process.signal(Signal::SIGSTOP);
-        for backend in children(self.process.pid()) {
-            let _ = kill(backend, Signal::SIGKILL);
+        let backends = children(self.process.pid());
+        for backend in &backends {
+            let _ = kill(*backend, Signal::SIGKILL);
         }
         self.process.kill();
+        // One that is still dying holds the shared memory, and the next server refuses to start beside it.
+        let deadline = Instant::now() + PATIENCE;
+        while backends.iter().any(|backend| is_alive(*backend)) {
+            assert!(Instant::now() < deadline, "a backend outlives SIGKILL");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Kills it if it runs, and starts it again with its data on the same port.
@@ -169,6 +173,12 @@ fn run(program: &str, args: &[&str]) {
 fn children(parent: Pid) -> Vec<Pid> {
     let listed = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect()
+}
+
+/// A process that nobody has buried yet is not alive: its memory is gone.
+fn is_alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn plain(path: &Path) -> &str {

@@ -34,7 +34,6 @@ const QUICK: &[(&str, &str)] = &[
 #[derive(Clone)]
 pub struct Setup {
     env: BTreeMap<String, String>,
-    args: Vec<String>,
     /// Files of the setup: rendered videos, and the configuration.
     folder: Arc<TempDir>,
 }
@@ -42,7 +41,7 @@ pub struct Setup {
 impl Setup {
     pub fn new(redis_url: &str, database_url: &str) -> Self {
         let folder = TempDir::with_prefix("onetake-files-").expect("the temporary folder can be written");
-        let mut setup = Self { env: BTreeMap::new(), args: vec!["serve".into()], folder: Arc::new(folder) };
+        let mut setup = Self { env: BTreeMap::new(), folder: Arc::new(folder) };
         for (name, value) in QUICK {
             setup = setup.env(name, *value);
         }
@@ -57,12 +56,6 @@ impl Setup {
     /// Sets one setting: `setup.env("ONETAKE_ROLE", "http")`.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
-        self
-    }
-
-    /// Adds a flag.
-    pub fn arg(mut self, arg: &str) -> Self {
-        self.args.push(arg.into());
         self
     }
 
@@ -102,7 +95,7 @@ impl Onetake {
     /// Starts a server that is expected to fail, or to die on the way.
     pub fn spawn(setup: &Setup) -> Process {
         let mut launch = Launch::new("onetake", env!("CARGO_BIN_EXE_onetake"))
-            .args(setup.args.iter().cloned())
+            .args(["serve"])
             .without("ONETAKE_")
             .without("TELEGRAM_")
             // Away from the repository, whose own onetake.toml must not count.
