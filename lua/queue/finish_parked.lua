@@ -10,12 +10,12 @@ local keep_default = cmsgpack.unpack(ARGV[3])
 
 local function refusal(id, timestamp, mark_field, mark_value)
   local stored = redis.call('HMGET', base .. id, 'timestamp', mark_field, 'finishedOn')
-  if math.floor(tonumber(stored[1]) or -1) ~= timestamp or stored[2] ~= mark_value then
+  if math.floor(tonumber(stored[1]) or -1) ~= timestamp or (stored[2] and stored[2] ~= mark_value) then
     return 3 -- another job has this id now
   elseif stored[3] then
     return 2
-  elseif not redis.call('ZSCORE', parked_set, id) then
-    return 1 -- it was retried or promoted by hand: it will be parked again
+  elseif not stored[2] or not redis.call('ZSCORE', parked_set, id) then
+    return 1 -- on its way to being parked; or retried or promoted by hand: it will be parked again
   end
 end
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::flight::{Flights, Held};
 use crate::store;
@@ -141,7 +141,7 @@ fn stop_lost(of: &Mutex<HashMap<Held, Hold>>, held: &[Held], kept: &[Held], what
     for lost in held.iter().filter(|held| !kept.contains(held)) {
         // One that ended meanwhile is not in the map any more.
         if let Some(hold) = holds.get(lost) {
-            info!(id = %lost.id, "lost the lease of {what} {}", lost.id);
+            debug!(id = %lost.id, "lost the lease of {what} {}", lost.id);
             hold.stop(Stopped::Lost);
         }
     }
