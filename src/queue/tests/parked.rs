@@ -85,6 +85,16 @@ async fn a_parked_job_that_somebody_made_wait_again_is_not_ended() {
 }
 
 #[tokio::test]
+async fn a_job_on_its_way_to_being_parked_is_waited_for() {
+    let world = World::new().await;
+    world.add(job(JobOptions::default())).await;
+    world.take(1).await;
+    assert_eq!(finish(&world, end("1", "f1", done())).await, ParkedOutcome::NotParked);
+    world.settle("1", park()).await;
+    assert_eq!(finish(&world, end("1", "f1", done())).await, ParkedOutcome::Finished);
+}
+
+#[tokio::test]
 async fn parked_ids_without_a_job_are_pruned() {
     let world = parked().await;
     world.run(&["ZADD", "bull:q:waiting-children", "1", "ghost", "2", "ghost2"]).await;
