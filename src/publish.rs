@@ -14,7 +14,7 @@ use tracing::debug;
 
 use crate::catalog::{Catalog, DELIVERY_QUEUE};
 use crate::clock::{Millis, millis};
-use crate::dedupe::{Dedupe, Wakes, What};
+use crate::dedupe::{Dedupe, Mark, Wakes, What};
 use crate::fault;
 use crate::flight::{DueDelivery, DueRun, Finished, Flights, Snapshot};
 use crate::id::QueueName;
@@ -123,15 +123,15 @@ impl Publisher {
             return Ok(());
         }
         let mut jobs: HashMap<String, Vec<Add>> = HashMap::new();
-        let mut marks: Vec<(Snapshot, String)> = Vec::new();
+        let mut marks: Vec<Mark> = Vec::new();
         for item in items {
             match item {
                 Publish::Run(run) => {
                     jobs.entry(run.flight.queue.clone()).or_default().push(self.leader(&run));
                     let leader = leader_id(&run.flight.flight, run.flight.generation, run.attempt + 1);
-                    marks.push((run.flight, leader));
+                    marks.push(self.mark(run.flight, leader));
                 }
-                Publish::Mark(flight) => marks.push((*flight, String::new())),
+                Publish::Mark(flight) => marks.push(self.mark(*flight, String::new())),
                 Publish::Delivery(delivery) => {
                     jobs.entry(DELIVERY_QUEUE.to_owned()).or_default().push(delivery_job(&delivery));
                 }
@@ -145,18 +145,20 @@ impl Publisher {
                 queue.ensure(adds, now_ms).await?;
             }
         }
-        futures::future::try_join_all(marks.iter().map(|(flight, leader)| {
-            let fresh_for = self.queues.catalog.get(&flight.scope).and_then(|e| e.settings.dedupe.as_ref()?.max_age);
-            dedupe.mark(flight, leader, fresh_for.map(|age| age.0))
-        }))
-        .await?;
-        for (flight, _) in marks.iter().filter(|(flight, _)| !flight.state.is_open() && flight.touched_at_ms > 0) {
-            let (flights, flight) = (flights.clone(), flight.clone());
+        dedupe.mark(&marks).await?;
+        let told = marks.into_iter().map(|mark| mark.flight);
+        for flight in told.filter(|flight| !flight.state.is_open() && flight.touched_at_ms > 0) {
+            let flights = flights.clone();
             // Not waited for: what is not noted is told again, which is harmless.
             tokio::spawn(async move { flights.mirrored(&flight.flight, flight.touched_at_ms).await });
         }
         fault::point("publish.done");
         Ok(())
+    }
+
+    fn mark(&self, flight: Snapshot, leader: String) -> Mark {
+        let fresh_for = self.queues.catalog.get(&flight.scope).and_then(|e| e.settings.dedupe.as_ref()?.max_age);
+        Mark { flight, leader, fresh_for: fresh_for.map(|age| age.0) }
     }
 
     async fn deliveries_of(

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::catalog::Kind;
 use crate::clock::Clock;
 use crate::config;
-use crate::dedupe::Dedupe;
+use crate::dedupe::{Dedupe, Mark};
 use crate::files::FileStore;
 use crate::flight::{Flights, Retention};
 use crate::pace::Pace;
@@ -164,15 +164,17 @@ impl Reconciler {
         loop {
             let (keys, next) = self.dedupe.open_keys(cursor.as_deref()).await?;
             let known = self.flights.by_keys(&keys).await?;
+            let mut over = Vec::new();
             for (scope, key) in &keys {
                 match known.iter().find(|flight| flight.scope == *scope && flight.key == *key) {
                     Some(flight) if flight.state.is_open() => {}
                     Some(flight) => {
-                        self.dedupe.mark(flight, "", None).await?;
+                        over.push(Mark { flight: flight.clone(), leader: String::new(), fresh_for: None });
                     }
                     None => self.dedupe.release(scope, key).await?,
                 }
             }
+            self.dedupe.mark(&over).await?;
             cursor = next;
             if cursor.is_none() {
                 return Ok(());

@@ -36,14 +36,14 @@ local function is_listed(id)
     or may_be_in(paused_list, id, 1000)
 end
 
-local outcomes = {}
+local outcomes, created = {}, {}
 for i, job in ipairs(jobs) do
   local id, outcome = job[1], nil
   local wanted_due = job[5] + job[6]
-  flush_wait() -- so that the lists show what this batch has added
   if redis.call('EXISTS', base .. id) == 0 then
     outcome = 2
   else
+    flush_wait() -- so that the lists show what this batch has added
     local score = redis.call('ZSCORE', delayed_set, id)
     if score then
       outcome = hasten(id, tonumber(score), wanted_due)
@@ -54,18 +54,23 @@ for i, job in ipairs(jobs) do
       outcome = (finished or not is_listed(id)) and 3 or 0
     end
   end
-  if outcome >= 2 then
-    -- A stale id among the finished would hide the new job's state.
-    redis.call('ZREM', completed_set, id)
-    redis.call('ZREM', failed_set, id)
+  if outcome == 3 then
     delete_job(id)
-    redis.call('INCR', id_counter)
+  end
+  if outcome >= 2 then
+    created[#created + 1] = id
     create_job({
       id = id, name = job[2], data = job[3], options = job[4], timestamp = job[5], delay = job[6], priority = job[7],
       lifo = job[8],
     }, {})
   end
   outcomes[i] = { id, outcome }
+end
+if #created > 0 then
+  redis.call('INCRBY', id_counter, #created)
+  -- A stale id among the finished would hide the new job's state.
+  redis.call('ZREM', completed_set, unpack(created))
+  redis.call('ZREM', failed_set, unpack(created))
 end
 flush_wait()
 close_gate()

@@ -11,7 +11,6 @@ async fn access(admin_key: &str, is_loopback: bool) -> (Access, tempfile::TempDi
         max_connections: 2,
         slow: "1s".parse().unwrap(),
         batch: 16,
-        batch_wait: "1ms".parse().unwrap(),
     };
     let store = Store::open(&settings, Clock::system()).await.unwrap();
     (Access::new(store, admin_key, is_loopback), dir)

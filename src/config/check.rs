@@ -140,12 +140,6 @@ fn store(settings: &Settings, problems: &mut Problems) {
     problems.unless(shared, "role", "must be \"all\" with SQLite, whose file belongs to one process; use Postgres");
     problems.unless(store.max_connections >= 1, "store.max_connections", "must be 1 at least");
     problems.unless((1..=1000).contains(&store.batch), "store.batch", "must be from 1 to 1000");
-    let short = store.batch_wait < settings.redis.command_timeout;
-    problems.unless(
-        short,
-        "store.batch_wait",
-        "must be shorter than redis.command_timeout: every write may wait for it",
-    );
 }
 
 fn redis(settings: &Settings, problems: &mut Problems) {

@@ -70,7 +70,6 @@ pub struct Store {
     pub max_connections: u32,
     pub slow: Span,
     pub batch: usize,
-    pub batch_wait: Span,
 }
 
 #[derive(Clone, Debug, Deserialize)]

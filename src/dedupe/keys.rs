@@ -50,13 +50,47 @@ impl KeyParts {
     }
 }
 
-/// The name of one of Onetake's own keys about a dedupe key.
-pub(super) fn key(namespace: &str, prefix: &str, kind: &str, scope: &str, key: &str) -> String {
-    let tag = [prefix, scope].into_iter().find_map(|name| hash_tag(name).ok().flatten());
-    let name = if key.len() <= READABLE { key.to_owned() } else { format!("sha256:{}", hex(&Sha256::digest(key))) };
-    match tag {
-        Some(tag) => format!("{namespace}:{{{tag}}}:{kind}:{}:{name}", scope.replace(['{', '}'], "")),
-        None => format!("{namespace}:{kind}:{scope}:{name}"),
+/// How Onetake's own keys about dedupe keys are named.
+#[derive(Clone)]
+pub(super) struct Names {
+    pub namespace: String,
+    pub prefix: String,
+}
+
+impl Names {
+    /// The flight's key and the subscribers' key.
+    pub(super) fn both(&self, scope: &str, key: &str) -> [String; 2] {
+        [self.flight(scope, key), self.subscribers(scope, key)]
+    }
+
+    pub(super) fn flight(&self, scope: &str, key: &str) -> String {
+        self.name("dedupe", scope, key)
+    }
+
+    pub(super) fn subscribers(&self, scope: &str, key: &str) -> String {
+        self.name("subscribers", scope, key)
+    }
+
+    /// The places of `scopes`, in lists whose keys are in one slot of a cluster.
+    pub(super) fn by_slot<'s>(&self, scopes: impl Iterator<Item = &'s str>) -> Vec<Vec<usize>> {
+        let mut lists: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
+        for (place, scope) in scopes.enumerate() {
+            lists.entry(self.tag(scope).map(str::to_owned)).or_default().push(place);
+        }
+        lists.into_values().collect()
+    }
+
+    fn tag<'n>(&'n self, scope: &'n str) -> Option<&'n str> {
+        [&self.prefix, scope].into_iter().find_map(|name| hash_tag(name).ok().flatten())
+    }
+
+    fn name(&self, kind: &str, scope: &str, key: &str) -> String {
+        let namespace = &self.namespace;
+        let name = if key.len() <= READABLE { key.to_owned() } else { format!("sha256:{}", hex(&Sha256::digest(key))) };
+        match self.tag(scope) {
+            Some(tag) => format!("{namespace}:{{{tag}}}:{kind}:{}:{name}", scope.replace(['{', '}'], "")),
+            None => format!("{namespace}:{kind}:{scope}:{name}"),
+        }
     }
 }
 
@@ -95,9 +129,18 @@ mod tests {
 
     #[test]
     fn a_key_shares_the_hash_tag_and_a_long_one_is_a_digest() {
-        assert_eq!(key("onetake", "bull", "dedupe", "video", "[\"anna\"]"), "onetake:dedupe:video:[\"anna\"]");
-        assert_eq!(key("onetake", "{bull}", "dedupe", "video", "[]"), "onetake:{bull}:dedupe:video:[]");
-        assert_eq!(key("onetake", "bull", "dedupe", "{v}x", "[]"), "onetake:{v}:dedupe:vx:[]");
-        assert!(key("o", "b", "dedupe", "v", &"x".repeat(201)).starts_with("o:dedupe:v:sha256:"));
+        let flight = |prefix: &str, scope: &str, key: &str| {
+            Names { namespace: "onetake".to_owned(), prefix: prefix.to_owned() }.flight(scope, key)
+        };
+        assert_eq!(flight("bull", "video", "[\"anna\"]"), "onetake:dedupe:video:[\"anna\"]");
+        assert_eq!(flight("{bull}", "video", "[]"), "onetake:{bull}:dedupe:video:[]");
+        assert_eq!(flight("bull", "{v}x", "[]"), "onetake:{v}:dedupe:vx:[]");
+        assert!(flight("b", "v", &"x".repeat(201)).starts_with("onetake:dedupe:v:sha256:"));
+    }
+
+    #[test]
+    fn what_rides_in_one_call_shares_a_slot() {
+        let names = Names { namespace: "onetake".to_owned(), prefix: "bull".to_owned() };
+        assert_eq!(names.by_slot(["a", "{x}a", "b", "{y}", "{x}b"].into_iter()), [vec![0, 2], vec![1, 4], vec![3]]);
     }
 }

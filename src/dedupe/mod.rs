@@ -21,9 +21,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::batch::{Batch, Ride};
 use crate::clock::{Millis, millis};
 use crate::flight::Snapshot;
-use crate::redis::{Error, Redis, Script};
+use crate::redis::{Error, Redis, Reply, Script};
+
+use keys::Names;
 
 pub use keys::KeyParts;
 pub use wake::{Wakes, What};
@@ -35,6 +38,8 @@ static MARK: LazyLock<Script> =
 static PROGRESS: LazyLock<Script> =
     LazyLock::new(|| Script::new("dedupe.progress", &[include_str!("../../lua/dedupe/progress.lua")]));
 
+/// Looks or marks in one call: enough to share its price, and no long stop for others.
+const TOGETHER: usize = 50;
 /// How long a claim stands that SQL has not confirmed.
 const CLAIM_FOR: Duration = Duration::from_secs(30);
 /// How long a result stays hot at most.
@@ -44,8 +49,8 @@ const HOT_FOR: Duration = Duration::from_secs(86_400);
 #[derive(Clone)]
 pub struct Dedupe {
     redis: Redis,
-    namespace: String,
-    prefix: String,
+    names: Names,
+    claims: Batch<Claim, Look, Error>,
 }
 
 /// What the fast look found.
@@ -62,9 +67,40 @@ pub enum Look {
     Queued,
 }
 
+/// One fast look at a key.
+#[derive(Clone)]
+struct Claim {
+    scope: String,
+    key: String,
+    now_ms: Millis,
+    max_age_ms: Option<i64>,
+    refresh: bool,
+    subscriber: String,
+}
+
+/// What SQL decided about a flight.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub flight: Snapshot,
+    /// The id of the job that makes the run, or empty.
+    pub leader: String,
+    /// How long a result stays fresh; `None`: for ever.
+    pub fresh_for: Option<Duration>,
+}
+
 impl Dedupe {
+    /// Needs to be called inside a tokio runtime.
     pub fn new(redis: Redis, namespace: &str, prefix: &str) -> Self {
-        Self { redis, namespace: namespace.to_owned(), prefix: prefix.to_owned() }
+        let names = Names { namespace: namespace.to_owned(), prefix: prefix.to_owned() };
+        let ride = Ride { name: "dedupe.claim", most: TOGETHER };
+        let claims = {
+            let (redis, names) = (redis.clone(), names.clone());
+            Batch::new(ride, move |asks| {
+                let (redis, names) = (redis.clone(), names.clone());
+                Box::pin(async move { claim_all(&redis, &names, &asks).await })
+            })
+        };
+        Self { redis, names, claims }
     }
 
     /// One atomic look: ready, subscribed or queued; joins the key's subscribers with `subscriber` unless it is empty.
@@ -78,53 +114,26 @@ impl Dedupe {
         now_ms: Millis,
         max_age_ms: Option<i64>,
         refresh: bool,
-        subscriber: &str,
+        subscriber: String,
     ) -> Result<Look, Error> {
-        let args = vec![
-            text(now_ms),
-            text(max_age_ms.unwrap_or(-1)),
-            text(i64::from(refresh)),
-            Bytes::copy_from_slice(subscriber.as_bytes()),
-            text(millis(CLAIM_FOR)),
-        ];
-        let reply = self.redis.run(&CLAIM, self.keys(scope, key), args).await?.items()?;
-        let mut reply = reply.into_iter();
-        let mut next =
-            || reply.next().ok_or_else(|| Error::Protocol { detail: "a claim's answer is too short".into() });
-        Ok(match next()?.text()?.as_str() {
-            "ready" => Look::Ready {
-                flight: next()?.text()?,
-                generation: next()?.int()?,
-                result: next()?.bytes()?,
-                made_at_ms: next()?.int()?,
-            },
-            "subscribed" => Look::Subscribed,
-            _ => Look::Queued,
-        })
+        let (scope, key) = (scope.to_owned(), key.to_owned());
+        self.claims.run(Claim { scope, key, now_ms, max_age_ms, refresh, subscriber }).await
     }
 
-    /// Writes down what SQL decided. `leader` is the id of the job that makes the run, or empty; `fresh_for` says how long a
-    /// result stays fresh. False: Redis knows a later generation.
+    /// Writes down what SQL decided. A flight of which Redis knows a later generation stays as it is.
     ///
     /// # Errors
-    /// [`Error`] of Redis.
-    pub async fn mark(&self, flight: &Snapshot, leader: &str, fresh_for: Option<Duration>) -> Result<bool, Error> {
-        let (result, result_generation, made_at_ms) = flight.result.clone().unwrap_or_default();
-        let keep = fresh_for.map_or(HOT_FOR, |fresh| fresh.min(HOT_FOR)).max(Duration::from_millis(1));
-        let args = vec![
-            Bytes::from(flight.flight.clone()),
-            text(flight.generation),
-            Bytes::from_static(flight.state.as_str().as_bytes()),
-            Bytes::copy_from_slice(leader.as_bytes()),
-            Bytes::from(flight.queue.clone()),
-            Bytes::from(result),
-            text(result_generation),
-            text(made_at_ms),
-            text(millis(keep)),
-            Bytes::from(flight.scope.clone()),
-            Bytes::from(flight.key.clone()),
-        ];
-        Ok(self.redis.run(&MARK, self.keys(&flight.scope, &flight.key), args).await?.int()? == 1)
+    /// [`Error`] of Redis; some of them may be written.
+    pub async fn mark(&self, marks: &[Mark]) -> Result<(), Error> {
+        for places in self.names.by_slot(marks.iter().map(|mark| mark.flight.scope.as_str())) {
+            for together in places.chunks(TOGETHER) {
+                let together = together.iter().map(|place| &marks[*place]);
+                let keys = together.clone().flat_map(|mark| self.names.both(&mark.flight.scope, &mark.flight.key));
+                let args = together.flat_map(Mark::args);
+                self.redis.run(&MARK, keys.collect(), args.collect()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes the progress of an open run, as JSON.
@@ -139,7 +148,7 @@ impl Dedupe {
         generation: i64,
         json: &str,
     ) -> Result<bool, Error> {
-        let keys = vec![self.flight_key(scope, key)];
+        let keys = vec![self.names.flight(scope, key)];
         let args = vec![Bytes::from(flight.to_owned()), text(generation), Bytes::from(json.to_owned())];
         Ok(self.redis.run(&PROGRESS, keys, args).await?.int()? == 1)
     }
@@ -149,7 +158,7 @@ impl Dedupe {
     /// # Errors
     /// [`Error`] of Redis.
     pub async fn release(&self, scope: &str, key: &str) -> Result<(), Error> {
-        let keys = self.keys(scope, key);
+        let keys = self.names.both(scope, key);
         self.redis.del(&[keys[0].as_str(), keys[1].as_str()]).await.map(|_| ())
     }
 
@@ -158,7 +167,7 @@ impl Dedupe {
     /// # Errors
     /// [`Error`] of Redis.
     pub async fn leave(&self, scope: &str, key: &str, subscriber: &str) -> Result<(), Error> {
-        self.redis.srem(&self.subscribers_key(scope, key), &[subscriber]).await.map(|_| ())
+        self.redis.srem(&self.names.subscribers(scope, key), &[subscriber]).await.map(|_| ())
     }
 
     /// One field of what Redis knows of a key.
@@ -166,7 +175,7 @@ impl Dedupe {
     /// # Errors
     /// [`Error`] of Redis.
     pub async fn field(&self, scope: &str, key: &str, field: &str) -> Result<Option<String>, Error> {
-        let value = self.redis.hget(&self.flight_key(scope, key), field).await?;
+        let value = self.redis.hget(&self.names.flight(scope, key), field).await?;
         Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -175,7 +184,7 @@ impl Dedupe {
     /// # Errors
     /// [`Error`] of Redis.
     pub async fn open_keys(&self, cursor: Option<&str>) -> Result<(Vec<(String, String)>, Option<String>), Error> {
-        let page = self.redis.scan(cursor, &format!("{}:*dedupe:*", keys::escaped(&self.namespace)), 500).await?;
+        let page = self.redis.scan(cursor, &format!("{}:*dedupe:*", keys::escaped(&self.names.namespace)), 500).await?;
         let mut open = Vec::new();
         for name in page.items {
             let state = self.redis.hget(&name, "state").await?;
@@ -197,23 +206,75 @@ impl Dedupe {
     /// # Errors
     /// [`Error`] of Redis.
     pub async fn is_new_instance(&self) -> Result<bool, Error> {
-        let key = format!("{}:instance", self.namespace);
+        let key = format!("{}:instance", self.names.namespace);
         if self.redis.exists(&key).await? {
             return Ok(false);
         }
         self.redis.set(&key, Bytes::from(crate::id::new_id()), None, true).await
     }
+}
 
-    fn keys(&self, scope: &str, key: &str) -> Vec<String> {
-        vec![self.flight_key(scope, key), self.subscribers_key(scope, key)]
+async fn claim_all(redis: &Redis, names: &Names, asks: &[Claim]) -> Result<Vec<Look>, Error> {
+    let mut looks = vec![Look::Queued; asks.len()];
+    for places in names.by_slot(asks.iter().map(|ask| ask.scope.as_str())) {
+        let together = places.iter().map(|place| &asks[*place]);
+        let keys = together.clone().flat_map(|ask| names.both(&ask.scope, &ask.key)).collect();
+        let args = std::iter::once(text(millis(CLAIM_FOR))).chain(together.flat_map(Claim::args)).collect();
+        let replies = redis.run(&CLAIM, keys, args).await?.items()?;
+        for (place, reply) in places.into_iter().zip(replies) {
+            looks[place] = Look::read(reply)?;
+        }
     }
+    Ok(looks)
+}
 
-    fn flight_key(&self, scope: &str, key: &str) -> String {
-        keys::key(&self.namespace, &self.prefix, "dedupe", scope, key)
+impl Claim {
+    fn args(&self) -> [Bytes; 4] {
+        [
+            text(self.now_ms),
+            text(self.max_age_ms.unwrap_or(-1)),
+            text(i64::from(self.refresh)),
+            Bytes::copy_from_slice(self.subscriber.as_bytes()),
+        ]
     }
+}
 
-    fn subscribers_key(&self, scope: &str, key: &str) -> String {
-        keys::key(&self.namespace, &self.prefix, "subscribers", scope, key)
+impl Mark {
+    fn args(&self) -> [Bytes; 11] {
+        let flight = &self.flight;
+        let (result, result_generation, made_at_ms) = flight.result.clone().unwrap_or_default();
+        let keep = self.fresh_for.map_or(HOT_FOR, |fresh| fresh.min(HOT_FOR)).max(Duration::from_millis(1));
+        [
+            Bytes::from(flight.flight.clone()),
+            text(flight.generation),
+            Bytes::from_static(flight.state.as_str().as_bytes()),
+            Bytes::from(self.leader.clone()),
+            Bytes::from(flight.queue.clone()),
+            Bytes::from(result),
+            text(result_generation),
+            text(made_at_ms),
+            text(millis(keep)),
+            Bytes::from(flight.scope.clone()),
+            Bytes::from(flight.key.clone()),
+        ]
+    }
+}
+
+impl Look {
+    fn read(reply: Reply) -> Result<Self, Error> {
+        let mut reply = reply.items()?.into_iter();
+        let mut next =
+            || reply.next().ok_or_else(|| Error::Protocol { detail: "a claim's answer is too short".into() });
+        Ok(match next()?.text()?.as_str() {
+            "ready" => Self::Ready {
+                flight: next()?.text()?,
+                generation: next()?.int()?,
+                result: next()?.bytes()?,
+                made_at_ms: next()?.int()?,
+            },
+            "subscribed" => Self::Subscribed,
+            _ => Self::Queued,
+        })
     }
 }
 

@@ -87,6 +87,6 @@ impl Dedupe {
     }
 
     fn wake_channel(&self) -> String {
-        format!("{}:wake", self.namespace)
+        format!("{}:wake", self.names.namespace)
     }
 }

@@ -4,15 +4,14 @@
 //! merged by key (a row may appear once in an update), locked in the order of the ids as by all other verbs, and inserted in
 //! the order of the keys (opposite orders deadlock).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::idempotency::{self, Idempotency, IdempotencyRow, StoredAnswer};
-use super::opening::{Locked, lock_flights, restart};
+use super::opening::{Locked, Standing, lock_flights, restart};
 use super::subscribe::{known_subscriptions, subscribe};
-use super::{Channel, Flight, Flights, Outcome, RunState, Snapshot};
+use super::{Channel, Flights, Outcome, RunState, Snapshot};
 use crate::clock::Millis;
 use crate::id;
 use crate::store::{Batch, Error, Store, Tx};
@@ -142,11 +141,10 @@ impl Flights {
 
 pub(super) fn batch(store: &Store) -> Batch<Ask, Answer> {
     let owner = store.clone();
-    Batch::new(store, "flight.accept", move |asks| {
+    Batch::new(store.ride("flight.accept"), move |asks| {
         let store = owner.clone();
         // Made before the transaction, so that its repetition makes no second row.
         let fresh_ids: Arc<Vec<String>> = Arc::new(asks.iter().map(|_| id::new_id()).collect());
-        let asks = Arc::new(asks);
         Box::pin(async move {
             let decide = || {
                 let (asks, fresh_ids) = (asks.clone(), fresh_ids.clone());
@@ -178,14 +176,12 @@ async fn accept(tx: &mut Tx, asks: &[Ask], fresh_ids: &[String]) -> Result<Vec<A
     let mut flights = lock_flights(tx, asks, fresh_ids, &answers).await?;
 
     let mut decisions: Vec<(usize, Decision)> = Vec::with_capacity(asks.len());
-    let mut restarted: BTreeMap<String, usize> = BTreeMap::new();
+    let mut restarted = Vec::new();
     for (index, ask) in asks.iter().enumerate() {
         if answers[index].is_some() {
             continue;
         }
-        let locked = flights
-            .get_mut(&(ask.scope.clone(), ask.key.clone()))
-            .ok_or_else(|| Error::Setup("a flight vanished while it was locked".into()))?;
+        let locked = flights.get_mut(index)?;
         let earlier = ask.subscriptions.iter().find_map(|s| known.get(&s.id));
         let decision = match earlier {
             Some((generation, outcome)) if ask.is_repeatable => {
@@ -196,7 +192,7 @@ async fn accept(tx: &mut Tx, asks: &[Ask], fresh_ids: &[String]) -> Result<Vec<A
         decisions.push((index, decision));
     }
 
-    restart(tx, asks, &flights, &restarted).await?;
+    restart(tx, asks, &restarted).await?;
     subscribe(tx, asks, &mut decisions).await?;
 
     let mut stored = Vec::new();
@@ -219,24 +215,24 @@ async fn accept(tx: &mut Tx, asks: &[Ask], fresh_ids: &[String]) -> Result<Vec<A
 }
 
 /// The decision itself: ready, subscribed or queued.
-fn decide(ask: &Ask, locked: &mut Locked, index: usize, restarted: &mut BTreeMap<String, usize>) -> Decision {
+fn decide(ask: &Ask, locked: &mut Locked, index: usize, restarted: &mut Vec<(String, i64, usize)>) -> Decision {
     let flight = &mut locked.flight;
     let only_polls = ask.subscriptions.iter().all(|s| s.channel == Channel::Poll);
     if std::mem::take(&mut locked.is_new) {
-        return Decision { accepted: accepted(flight, Status::Queued), subscribe: true, deliver: false };
+        return Decision { accepted: accepted(ask, flight, Status::Queued), subscribe: true, deliver: false };
     }
-    if flight.is_fresh(ask.max_age_ms) && !ask.refresh {
-        let mut accepted = accepted(flight, Status::Ready);
-        accepted.generation = flight.result_generation.unwrap_or(flight.generation);
-        accepted.outcome = flight.result.clone().map(Outcome::Succeeded);
+    if let Some((result, generation)) = flight.fresh(ask.max_age_ms).filter(|_| !ask.refresh) {
+        let mut accepted = accepted(ask, flight, Status::Ready);
+        accepted.generation = generation;
+        accepted.outcome = Some(Outcome::Succeeded(result.to_owned()));
         return Decision { accepted, subscribe: !only_polls, deliver: true };
     }
     if flight.state.is_open() {
-        return Decision { accepted: accepted(flight, Status::Subscribed), subscribe: true, deliver: false };
+        return Decision { accepted: accepted(ask, flight, Status::Subscribed), subscribe: true, deliver: false };
     }
     let is_remembered = flight.state == RunState::Failed && flight.negative_until_ms.is_some_and(|t| t > flight.now_ms);
     if is_remembered && !ask.refresh {
-        let mut accepted = accepted(flight, Status::Failed);
+        let mut accepted = accepted(ask, flight, Status::Failed);
         accepted.outcome = Some(Outcome::Failed(flight.error.clone().unwrap_or_default()));
         return Decision { accepted, subscribe: !only_polls, deliver: true };
     }
@@ -246,30 +242,30 @@ fn decide(ask: &Ask, locked: &mut Locked, index: usize, restarted: &mut BTreeMap
     flight.queue.clone_from(&ask.run.queue);
     flight.priority = ask.run.priority;
     flight.next_at_ms = flight.now_ms + ask.run.delay_ms;
-    restarted.insert(flight.id.clone(), index);
-    Decision { accepted: accepted(flight, Status::Queued), subscribe: true, deliver: false }
+    restarted.push((flight.id.clone(), flight.generation, index));
+    Decision { accepted: accepted(ask, flight, Status::Queued), subscribe: true, deliver: false }
 }
 
 /// A Node job that comes again, after a crash or by somebody's hand: what it was told before still holds.
-fn again(ask: &Ask, flight: &Flight, generation: i64, outcome: Option<Outcome>) -> Decision {
+fn again(ask: &Ask, flight: &Standing, generation: i64, outcome: Option<Outcome>) -> Decision {
     let status = match outcome {
         Some(Outcome::Succeeded(_)) => Status::Ready,
         Some(_) => Status::Failed,
         None => Status::Subscribed,
     };
-    let mut accepted = accepted(flight, status);
+    let mut accepted = accepted(ask, flight, status);
     accepted.generation = generation;
     accepted.outcome = outcome;
     accepted.requests = ask.subscriptions.iter().map(|s| s.id.clone()).collect();
     Decision { accepted, subscribe: false, deliver: false }
 }
 
-fn accepted(flight: &Flight, status: Status) -> Accepted {
+fn accepted(ask: &Ask, flight: &Standing, status: Status) -> Accepted {
     Accepted {
         status,
         flight: flight.id.clone(),
-        scope: flight.scope.clone(),
-        key: flight.key.clone(),
+        scope: ask.scope.clone(),
+        key: ask.key.clone(),
         queue: flight.queue.clone(),
         generation: flight.generation,
         current: flight.generation,
@@ -277,7 +273,7 @@ fn accepted(flight: &Flight, status: Status) -> Accepted {
         run_state: flight.state,
         requests: Vec::new(),
         outcome: None,
-        result: flight.standing(),
+        result: flight.result.clone(),
         next_at_ms: flight.next_at_ms,
         priority: flight.priority,
         now_ms: flight.now_ms,

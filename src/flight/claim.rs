@@ -1,7 +1,6 @@
 //! T3, claim: a worker takes a run. T4, renew: it keeps it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -123,19 +122,7 @@ impl Flights {
 }
 
 pub(super) fn batch(store: &Store) -> Batch<ClaimAsk, Claim> {
-    let owner = store.clone();
-    Batch::new(store, "flight.claim", move |asks| {
-        let store = owner.clone();
-        let asks = Arc::new(asks);
-        Box::pin(async move {
-            store
-                .unit_of_work("flight.claim", move |tx| {
-                    let asks = asks.clone();
-                    Box::pin(async move { claim(tx, &asks).await })
-                })
-                .await
-        })
-    })
+    store.batch("flight.claim", |tx, asks| Box::pin(async move { claim(tx, &asks).await }))
 }
 
 async fn claim(tx: &mut Tx, asks: &[ClaimAsk]) -> Result<Vec<Claim>, Error> {

@@ -4,7 +4,6 @@
 //! receiver can tell.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -202,19 +201,7 @@ impl Flights {
 }
 
 pub(super) fn lease_batch(store: &Store) -> Batch<DeliveryAsk, LeaseAnswer> {
-    let owner = store.clone();
-    Batch::new(store, "delivery.lease", move |asks| {
-        let store = owner.clone();
-        let asks = Arc::new(asks);
-        Box::pin(async move {
-            store
-                .unit_of_work("delivery.lease", move |tx| {
-                    let asks = asks.clone();
-                    Box::pin(async move { lease(tx, &asks).await })
-                })
-                .await
-        })
-    })
+    store.batch("delivery.lease", |tx, asks| Box::pin(async move { lease(tx, &asks).await }))
 }
 
 async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Error> {
@@ -345,19 +332,7 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
 }
 
 pub(super) fn mark_batch(store: &Store) -> Batch<DeliveryMark, bool> {
-    let owner = store.clone();
-    Batch::new(store, "delivery.mark", move |marks| {
-        let store = owner.clone();
-        let marks = Arc::new(marks);
-        Box::pin(async move {
-            store
-                .unit_of_work("delivery.mark", move |tx| {
-                    let marks = marks.clone();
-                    Box::pin(async move { mark(tx, &marks).await })
-                })
-                .await
-        })
-    })
+    store.batch("delivery.mark", |tx, marks| Box::pin(async move { mark(tx, &marks).await }))
 }
 
 async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {

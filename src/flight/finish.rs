@@ -4,7 +4,6 @@
 //! the copy would read the snapshot from before the lock was granted, and miss a subscriber who came meanwhile.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -164,19 +163,7 @@ impl Flights {
 }
 
 pub(super) fn batch(store: &Store) -> Batch<Finish, Finished> {
-    let owner = store.clone();
-    Batch::new(store, "flight.finish", move |reports| {
-        let store = owner.clone();
-        let reports = Arc::new(reports);
-        Box::pin(async move {
-            store
-                .unit_of_work("flight.finish", move |tx| {
-                    let reports = reports.clone();
-                    Box::pin(async move { finish(tx, &reports).await })
-                })
-                .await
-        })
-    })
+    store.batch("flight.finish", |tx, reports| Box::pin(async move { finish(tx, &reports).await }))
 }
 
 async fn finish(tx: &mut Tx, reports: &[Finish]) -> Result<Vec<Finished>, Error> {

@@ -162,8 +162,6 @@ struct Flight {
     lease_until_ms: Option<Millis>,
     next_at_ms: Millis,
     started_at_ms: Option<Millis>,
-    error: Option<String>,
-    negative_until_ms: Option<Millis>,
     cancel_when_abandoned: bool,
     result: Option<String>,
     result_generation: Option<i64>,
@@ -175,7 +173,7 @@ struct Flight {
 macro_rules! flight_columns {
     () => {
         "f.id, f.scope, f.key, f.queue, f.generation, f.state, f.name, f.data, f.attempt, f.max_attempts, f.backoff, \
-         f.priority, f.run_token, f.lease_until_ms, f.next_at_ms, f.started_at_ms, f.error, f.negative_until_ms, \
+         f.priority, f.run_token, f.lease_until_ms, f.next_at_ms, f.started_at_ms, \
          f.cancel_when_abandoned, f.result, f.result_generation, f.made_at_ms, {now} as now_ms"
     };
 }
@@ -200,22 +198,12 @@ impl Flight {
             lease_until_ms: row.get("lease_until_ms")?,
             next_at_ms: row.get("next_at_ms")?,
             started_at_ms: row.get("started_at_ms")?,
-            error: row.get("error")?,
-            negative_until_ms: row.get("negative_until_ms")?,
             cancel_when_abandoned: row.get("cancel_when_abandoned")?,
             result: row.get("result")?,
             result_generation: row.get("result_generation")?,
             made_at_ms: row.get("made_at_ms")?,
             now_ms: row.get("now_ms")?,
         })
-    }
-
-    /// Whether the last good result may still be served.
-    fn is_fresh(&self, max_age_ms: Option<i64>) -> bool {
-        match (&self.result, self.made_at_ms) {
-            (Some(_), Some(made_at_ms)) => max_age_ms.is_none_or(|max| self.now_ms - made_at_ms <= max),
-            _ => false,
-        }
     }
 
     fn snapshot(&self) -> Snapshot {

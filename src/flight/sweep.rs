@@ -461,33 +461,23 @@ impl Flights {
 }
 
 pub(super) fn mirrored_batch(store: &Store) -> Batch<(String, i64), ()> {
-    let owner = store.clone();
-    Batch::new(store, "flight.mirrored", move |flights| {
-        let store = owner.clone();
-        let count = flights.len();
-        let list: Vec<_> = flights.iter().map(|(id, at)| serde_json::json!({"id": id, "touched_at_ms": at})).collect();
-        let list = rows(&list);
+    store.batch("flight.mirrored", |tx, flights| {
         Box::pin(async move {
-            store
-                .unit_of_work("flight.mirrored", move |tx| {
-                    let list = list.clone();
-                    Box::pin(async move {
-                        tx.execute(
-                            query(
-                                "-- flight.mirrored
-                                update flights set dirty = false
-                                from {rows $1: id text, touched_at_ms bigint} r
-                                where flights.id = r.id and flights.touched_at_ms <= r.touched_at_ms
-                                  and flights.id in (select l.id from flights l
-                                    where l.id in (select q.id from {rows $1: id text} q) order by l.id {for update})",
-                            )
-                            .bind(list),
-                        )
-                        .await?;
-                        Ok(vec![(); count])
-                    })
-                })
-                .await
+            let list: Vec<_> =
+                flights.iter().map(|(id, at)| serde_json::json!({"id": id, "touched_at_ms": at})).collect();
+            tx.execute(
+                query(
+                    "-- flight.mirrored
+                    update flights set dirty = false
+                    from {rows $1: id text, touched_at_ms bigint} r
+                    where flights.id = r.id and flights.touched_at_ms <= r.touched_at_ms
+                      and flights.id in (select l.id from flights l
+                        where l.id in (select q.id from {rows $1: id text} q) order by l.id {for update})",
+                )
+                .bind(rows(&list)),
+            )
+            .await?;
+            Ok(vec![(); flights.len()])
         })
     })
 }

@@ -126,7 +126,7 @@ impl Intake {
             return Ok(ready(&submit, &hot));
         }
         let member = format!("{} {}", submit.subscriber.channel().as_str(), submit.subscriber.id);
-        let look = self.dedupe().claim(scope, &submit.key, now_ms, max_age_ms, submit.refresh, &member).await.ok();
+        let look = self.dedupe().claim(scope, &submit.key, now_ms, max_age_ms, submit.refresh, member).await.ok();
         fault::point("accept.claimed");
         if let (true, Some(Look::Ready { flight, generation, result, made_at_ms })) = (may_skip_sql, &look) {
             let hot = Hot {

@@ -2,6 +2,8 @@
 
 use fred::error::{Error as FredError, ErrorKind};
 
+use crate::batch::Failure;
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Down, loading, read-only, full, or silent for too long. Whether the command ran is unknown.
@@ -43,6 +45,16 @@ impl Error {
     /// The server does not know the script: it certainly did not run.
     pub(super) fn is_no_script(&self) -> bool {
         matches!(self, Self::Refused { message } if message.starts_with("NOSCRIPT"))
+    }
+}
+
+impl Failure for Error {
+    fn is_of_all(&self) -> bool {
+        self.is_unreachable()
+    }
+
+    fn stopping() -> Self {
+        Self::unreachable("the server is stopping")
     }
 }
 

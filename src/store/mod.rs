@@ -3,7 +3,6 @@
 //! `DATABASE_URL` alone chooses the database; the statements are the same texts for both (see [`Query`]). Every write goes
 //! through [`Store::unit_of_work`]; single reads may go past it.
 
-mod batch;
 mod error;
 mod migrate;
 mod sql;
@@ -19,13 +18,16 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgPool, Row as _, SqlitePool};
 
+use crate::batch::Ride;
 use crate::clock::Clock;
 use crate::config;
 
-pub use batch::Batch;
 pub use error::Error;
 pub use sql::{Arg, Query, Row, query, rows};
 pub use unit_of_work::Tx;
+
+/// A group commit into the store: see [`Store::batch`].
+pub type Batch<I, O> = crate::batch::Batch<I, O, Error>;
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -38,7 +40,6 @@ struct Inner {
     clock: Clock,
     slow: Duration,
     batch: usize,
-    batch_wait: Duration,
 }
 
 enum Pools {
@@ -66,15 +67,7 @@ impl Store {
         } else {
             return Err(Error::Setup("the store's URL must begin with sqlite:// or postgres://".into()));
         };
-        let store = Self {
-            inner: Arc::new(Inner {
-                pools,
-                clock,
-                slow: settings.slow.0,
-                batch: settings.batch,
-                batch_wait: settings.batch_wait.0,
-            }),
-        };
+        let store = Self { inner: Arc::new(Inner { pools, clock, slow: settings.slow.0, batch: settings.batch }) };
         migrate::run(&store).await?;
         Ok(store)
     }
@@ -106,6 +99,11 @@ impl Store {
         }
         let row = sqlx::query(newest).fetch_one(&mut conn).await?;
         Ok(Some(format!("Postgres, schema {}", row.try_get::<i64, _>("version")?)))
+    }
+
+    /// How much rides together in one unit of work.
+    pub fn ride(&self, name: &'static str) -> Ride {
+        Ride { name, most: self.inner.batch }
     }
 
     /// "sqlite" or "postgres".
@@ -185,7 +183,14 @@ async fn open_postgres(url: &str, settings: &config::Store) -> Result<PgPool, Er
         .application_name("onetake")
         .statement_cache_capacity(512)
         // A server that froze inside a transaction must not hold its row locks for ever.
-        .options([("idle_in_transaction_session_timeout", "30000"), ("lock_timeout", "10000")]);
+        .options([
+            ("idle_in_transaction_session_timeout", "30000"),
+            ("lock_timeout", "10000"),
+            // Every statement of a job's way finds its rows by an index. A plan made while the tables were small, and kept,
+            // reads whole tables when they have grown; one made anew looks at their size first.
+            ("plan_cache_mode", "force_custom_plan"),
+            ("enable_seqscan", "off"),
+        ]);
     PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(Duration::from_secs(2))
@@ -230,7 +235,13 @@ async fn open_sqlite(path: &str, settings: &config::Store) -> Result<Pools, Erro
                 Ok(true)
             })
         })
-        .connect_with(options.clone())
+        .connect_with(
+            options
+                .clone()
+                // The pages that every batch writes stay in memory, and reach the file once for many batches: 32 MiB each.
+                .pragma("cache_size", "-32768")
+                .pragma("wal_autocheckpoint", "8192"),
+        )
         .await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(settings.max_connections.max(1))

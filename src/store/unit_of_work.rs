@@ -4,6 +4,7 @@
 //! happen outside is written as a row (a due run, a queued delivery) and done by others after the commit.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -12,7 +13,8 @@ use rand::RngExt;
 use sqlx::{Postgres, Sqlite, Transaction};
 use tracing::warn;
 
-use super::{Error, Pools, Query, Row, Store};
+use super::{Batch, Error, Pools, Query, Row, Store};
+use crate::batch::Failure as _;
 use crate::clock::Clock;
 
 const ATTEMPTS: u32 = 5;
@@ -92,8 +94,22 @@ impl Store {
         match task.await {
             Ok(result) => result,
             Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
-            Err(_) => Err(Error::Unreachable(sqlx::Error::PoolClosed).into()),
+            Err(_) => Err(Error::stopping().into()),
         }
+    }
+
+    /// Group commit: what arrives together is worked off by `work` in one unit of work, which answers each item in order.
+    pub fn batch<I, O, F>(&self, name: &'static str, work: F) -> Batch<I, O>
+    where
+        I: Clone + Send + Sync + 'static,
+        O: Send + 'static,
+        F: for<'t> Fn(&'t mut Tx, Arc<Vec<I>>) -> BoxFuture<'t, Result<Vec<O>, Error>> + Clone + Send + Sync + 'static,
+    {
+        let store = self.clone();
+        Batch::new(self.ride(name), move |items| {
+            let (store, work) = (store.clone(), work.clone());
+            Box::pin(async move { store.unit_of_work(name, move |tx| work(tx, items.clone())).await })
+        })
     }
 
     async fn repeat<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>

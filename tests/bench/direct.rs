@@ -1,9 +1,13 @@
 //! The same rows by plain SQL: multi-row inserts in one transaction each, over the same schema, on one connection.
+//!
+//! Directly, and behind a bare axum handler: what accepting over HTTP costs on this machine before Redis is asked, keys are
+//! compared and askers are told apart.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Database, PgPool, Postgres, QueryBuilder, Sqlite, SqlitePool};
@@ -12,13 +16,13 @@ use uuid::Uuid;
 
 use crate::support::store::TestStore;
 
-/// Requests whose rows ride in one transaction, as many as the server puts into one at most.
-pub const BATCH: usize = 256;
+/// Requests whose rows ride in one transaction: as many as the connections of the load can have under way.
+pub const BATCH: usize = 100;
 /// Flights that subscriptions are spread over, as in the load.
 const FLIGHTS: usize = 100;
 
 /// Which rows a request writes.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Rows {
     Subscriptions,
     FlightsAndSubscriptions,
@@ -40,10 +44,11 @@ enum Pool {
 }
 
 impl Direct {
-    pub async fn open(beside: &TestStore) -> Self {
+    /// `server` is the address of a Postgres server, or empty for SQLite.
+    pub async fn open(server: &str, database: &str) -> Self {
         let folder = TempDir::with_prefix("onetake-direct-").expect("the temporary folder can be written");
-        let pool = match beside {
-            TestStore::Sqlite(_) => {
+        let pool = match server {
+            "" => {
                 let options = SqliteConnectOptions::new()
                     .filename(folder.path().join("direct.db"))
                     .create_if_missing(true)
@@ -55,11 +60,12 @@ impl Direct {
                 sqlx::migrate!("migrations/sqlite").run(&pool).await.expect("the schema is valid");
                 Pool::Sqlite(pool)
             }
-            TestStore::Postgres(server) => {
-                let admin = PgPool::connect(&server.url()).await.expect("Postgres is up");
-                sqlx::raw_sql("create database direct").execute(&admin).await.expect("its user may make one");
-                let options: PgConnectOptions = server.url().parse().expect("a server's address is one");
-                let options = options.database("direct");
+            server => {
+                let admin = PgPool::connect(server).await.expect("Postgres is up");
+                let create = sqlx::AssertSqlSafe(format!("create database {database}"));
+                sqlx::raw_sql(create).execute(&admin).await.expect("its user may make one");
+                let options: PgConnectOptions = server.parse().expect("a server's address is one");
+                let options = options.database(database);
                 let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.expect("Postgres is up");
                 sqlx::migrate!("migrations/postgres").run(&pool).await.expect("the schema is valid");
                 Pool::Postgres(pool)
@@ -82,7 +88,7 @@ impl Direct {
     }
 
     /// One transaction with the rows of so many requests.
-    async fn insert(&mut self, rows: Rows, count: usize) {
+    pub async fn insert(&mut self, rows: Rows, count: usize) {
         let requests: Vec<Request> = (0..count).map(|_| self.request(rows)).collect();
         if self.flights.is_empty() {
             self.flights = requests.iter().map(|request| request.flight.clone()).collect();
@@ -116,6 +122,14 @@ impl Direct {
             Rows::FlightsAndSubscriptions => new_id(),
         };
         Request { id: new_id(), flight, number }
+    }
+}
+
+/// The address of a store's server, or nothing for SQLite.
+pub fn server_of(store: &TestStore) -> String {
+    match store {
+        TestStore::Sqlite(_) => String::new(),
+        TestStore::Postgres(server) => server.url(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ready`: a result that is there, for an asker who only polls. Beside it a bare axum handler.
 
-use crate::bare::{self, Bare};
+use crate::bare::{self, Bare, Order};
 use crate::figures::{Figures, Number};
 use crate::load::{Load, post, run};
 use crate::report::Report;
@@ -15,7 +15,7 @@ pub async fn measure(report: &mut Report, pace: &Pace) {
     scene.make_results(pace.cold_keys).await;
     let wish = r#"{"data":{"name":"key-1"},"dedupe":{"key":"key-1"}}"#;
     let answer = post(scene.address, "/v1/queues/echo/jobs", wish).await;
-    let bare = Bare::start(answer.len()).await;
+    let bare = Bare::start(&Order { answer_bytes: answer.len(), status: "ready".into(), rows: None }).await;
     report.section(
         "`ready`",
         "Requests per second, beside those of a bare axum handler that parses the same body and answers as much. \

@@ -28,7 +28,7 @@ fn main() {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["load", order] => load::child(order),
-        ["bare", answer_bytes] => bare::child(answer_bytes),
+        ["bare", order] => bare::child(order),
         // `cargo test --all-targets` starts benchmarks too, without this flag.
         words if words.contains(&"--bench") => measure(words),
         _ => println!("run me with `make bench`"),

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use onetake::clock::Clock;
 use onetake::config::{self, Span};
-use onetake::store::{Batch, Error, Query, Store, query};
+use onetake::store::{Error, Query, Store, query};
 
 use super::support::on_each_store;
 use super::support::store::{StoreKind, TestStore};
@@ -37,13 +37,7 @@ async fn start(kind: StoreKind) -> (TestStore, Store) {
 }
 
 async fn open(database: &TestStore, max_connections: u32) -> Result<Store, Error> {
-    let settings = config::Store {
-        url: database.url().into(),
-        max_connections,
-        slow: Span(SLOW),
-        batch: 256,
-        batch_wait: Span(Duration::from_millis(2)),
-    };
+    let settings = config::Store { url: database.url().into(), max_connections, slow: Span(SLOW), batch: 256 };
     Store::open(&settings, Clock::system()).await
 }
 
@@ -156,22 +150,14 @@ async fn a_bad_item_does_not_take_its_neighbours_along(kind: StoreKind) {
     let (database, store) = start(kind).await;
     write(&store, "7").await.expect("it is new");
     let largest = Arc::new(AtomicUsize::new(0));
-    let (owner, seen) = (store.clone(), largest.clone());
-    let batch = Batch::new(&store, "test.batch", move |ids: Vec<String>| {
+    let seen = largest.clone();
+    let batch = store.batch("test.batch", move |tx, ids: Arc<Vec<String>>| {
         seen.fetch_max(ids.len(), Ordering::SeqCst);
-        let store = owner.clone();
         Box::pin(async move {
-            store
-                .unit_of_work("test.batch", move |tx| {
-                    let ids = ids.clone();
-                    Box::pin(async move {
-                        for id in &ids {
-                            tx.execute(note(id)).await?;
-                        }
-                        Ok(ids)
-                    })
-                })
-                .await
+            for id in ids.iter() {
+                tx.execute(note(id)).await?;
+            }
+            Ok(ids.to_vec())
         })
     });
     let answers = join_all((0..20).map(|n| batch.run(n.to_string()))).await;

@@ -261,7 +261,6 @@ mod tests {
             max_connections: 2,
             slow: "1s".parse().unwrap(),
             batch: 16,
-            batch_wait: "1ms".parse().unwrap(),
         };
         let store = Store::open(&settings, Clock::system()).await.unwrap();
         let flights = crate::flight::Flights::new(store.clone());

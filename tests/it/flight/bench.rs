@@ -30,13 +30,8 @@ pub struct Bench {
 }
 
 pub async fn open(url: &str, max_connections: u32, clock: Clock) -> Result<Store, Error> {
-    let settings = config::Store {
-        url: url.to_owned().into(),
-        max_connections,
-        slow: Span(Duration::from_secs(1)),
-        batch: 256,
-        batch_wait: Span(Duration::from_millis(2)),
-    };
+    let settings =
+        config::Store { url: url.to_owned().into(), max_connections, slow: Span(Duration::from_secs(1)), batch: 256 };
     Store::open(&settings, clock).await
 }
 
