@@ -31,6 +31,8 @@ pub struct Ask {
     pub subscriptions: Vec<NewSubscription>,
     /// The subscriptions' ids were derived from a Node job: asking again finds them, even when they are closed.
     pub is_repeatable: bool,
+    /// A remembered failure will not do: somebody wants another try.
+    pub despite_failure: bool,
     pub idempotency: Option<Idempotency>,
 }
 
@@ -231,7 +233,7 @@ fn decide(ask: &Ask, locked: &mut Locked, index: usize, restarted: &mut Vec<(Str
         return Decision { accepted: accepted(ask, flight, Status::Subscribed), subscribe: true, deliver: false };
     }
     let is_remembered = flight.state == RunState::Failed && flight.negative_until_ms.is_some_and(|t| t > flight.now_ms);
-    if is_remembered && !ask.refresh {
+    if is_remembered && !ask.refresh && !ask.despite_failure {
         let mut accepted = accepted(ask, flight, Status::Failed);
         accepted.outcome = Some(Outcome::Failed(flight.error.clone().unwrap_or_default()));
         return Decision { accepted, subscribe: !only_polls, deliver: true };

@@ -1,8 +1,8 @@
 //! A wish as a Node job: the job becomes a follower of the run that makes its result.
 //!
 //! The runner takes the job from the intake queue, asks here, and does to the job what the answer says. The ids of its
-//! subscriptions are derived from the job, so that a job that is taken again (after a crash, or because somebody retried
-//! it by hand) finds what was promised to it before.
+//! subscriptions are derived from the job, so that a job that is taken again after a crash finds what was promised to it
+//! before. One that has ended and is retried by hand asks anew.
 
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub struct Follower {
     pub name: String,
     /// When the producer added it: after a wipe of Redis its ids begin anew, and the id may be somebody else's.
     pub timestamp: i64,
+    /// How often it has ended already: above 0 if somebody retried it by hand.
+    pub attempts_made: u32,
     /// What the run is to be given, JSON text.
     pub data: String,
     /// The dedupe key.
@@ -54,8 +56,8 @@ impl Intake {
     pub async fn follow(&self, entry: &Entry, job: Follower) -> Result<FollowerAnswer, Error> {
         let queue = entry.name.as_str();
         let timestamp = job.timestamp.to_string();
-        let identity = [queue, job.id.as_str(), timestamp.as_str()];
-        let derived = |kind: &str| id::derived_id(&[kind, identity[0], identity[1], identity[2]]);
+        let attempts_made = job.attempts_made.to_string();
+        let derived = |kind: &str| id::derived_id(&[kind, queue, &job.id, &timestamp, &attempts_made]);
         let target = json!({"queue": queue, "job": job.id, "timestamp": job.timestamp});
         let mut subscriptions = vec![NewSubscription {
             id: derived("follower"),
@@ -89,6 +91,7 @@ impl Intake {
             refresh: false,
             subscriptions,
             is_repeatable: true,
+            despite_failure: job.attempts_made > 0,
             idempotency: None,
         };
         let accepted = match self.flights.accept(ask).await? {

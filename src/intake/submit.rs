@@ -149,6 +149,7 @@ impl Intake {
             refresh: submit.refresh,
             subscriptions: vec![subscription],
             is_repeatable: false,
+            despite_failure: false,
             idempotency: submit.idempotency.clone(),
         };
         let accepted = match self.flights.accept(ask).await? {

@@ -79,6 +79,7 @@ impl Followers {
             id: job.id.clone(),
             name: job.name.clone(),
             timestamp: job.timestamp,
+            attempts_made: job.attempts_made,
             data: shaped,
             key: key.to_key(),
             subscriber: self.intake.subscriber_in(&data),

@@ -101,7 +101,11 @@ mod node_followers {
     use super::{Gated, Making, Onetake, StoreKind, World, on_each_store, until_settled};
     use crate::support::node::{BullMq, Observer, Producer};
 
-    on_each_store!(a_failed_run_rejects_every_waiting_job_with_its_reason, a_parked_job_that_a_tool_retries_waits_on);
+    on_each_store!(
+        a_failed_run_rejects_every_waiting_job_with_its_reason,
+        a_parked_job_that_a_tool_retries_waits_on,
+        a_failed_job_that_a_tool_retries_has_another_run_made
+    );
 
     async fn a_failed_run_rejects_every_waiting_job_with_its_reason(kind: StoreKind) {
         let making = Making::new();
@@ -121,6 +125,29 @@ mod node_followers {
             }
         }
         until_settled(&world.store).await;
+    }
+
+    async fn a_failed_job_that_a_tool_retries_has_another_run_made(kind: StoreKind) {
+        let making = Making::new();
+        let world = World::new(kind).await;
+        let paint = making.file("paint");
+        let script =
+            format!(r#"[ -e {} ] || {{ echo no paint left >&2; exit 65; }}; echo '{{"made":true}}'"#, paint.display());
+        let _server = Onetake::start(&world.setup.clone().config(&making.config(&script, ""))).await;
+        let queue = super::intake(&world).await;
+        for (version, name) in [(BullMq::V5, "Anna"), (BullMq::V6, "Ivan")] {
+            let _ = std::fs::remove_file(&paint);
+            let peer = world.peer(version, "video");
+            let (mut producer, mut observer) = tokio::join!(Producer::start(&peer), Observer::start(&peer));
+            producer.give(&[json!({"data": {"name": name, "userId": 7}})]);
+            let job = producer.added().await.remove(0);
+            super::until(&queue, &job, super::State::Failed).await;
+            std::fs::write(&paint, "").expect("our folder can be written");
+            observer.call(&job, "retry", json!(["failed"])).await;
+            super::until(&queue, &job, super::State::Completed).await;
+        }
+        until_settled(&world.store).await;
+        assert_eq!(making.runs().len(), 4, "two of them failed");
     }
 
     async fn a_parked_job_that_a_tool_retries_waits_on(kind: StoreKind) {

@@ -179,6 +179,7 @@ pub fn ask(key: &str, subscriber: &str) -> Ask {
         refresh: false,
         subscriptions: vec![subscription(subscriber, Channel::Mailbox)],
         is_repeatable: false,
+        despite_failure: false,
         idempotency: None,
     }
 }
