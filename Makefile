@@ -19,9 +19,9 @@ test: ## Install what is missing, and run all tests
 	@tests/setup/install test
 	@tests/setup/test
 
-bench: ## Measure on servers of its own, and write BENCHMARKS.md (ONETAKE_BENCH_QUICK=1: a short look, nothing written)
+bench: ## Measure on servers of its own, and write BENCHMARKS.md (SCENE=engine: one scene; ONETAKE_BENCH_QUICK=1: a short look, nothing written)
 	@tests/setup/install test
-	. tests/setup/tools.sh && cargo bench --locked --bench requests
+	. tests/setup/tools.sh && cargo bench --locked --bench requests -- $(SCENE)
 
 fmt: ## Format the code
 	cargo fmt

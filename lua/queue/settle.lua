@@ -1,7 +1,7 @@
 -- queue/settle.lua: end attempts whose jobs the caller still holds, in order; then take the next jobs.
 -- KEYS     1 base   "<prefix>:<queue>:"
 -- ARGV     1 now    ms
---          2 ended  MessagePack [[id, token, complete | fail | retry | delay | wait | park, value or reason, stack or nil,
+--          2 ended  MessagePack, 1000 at most: [[id, token, complete | fail | retry | delay | wait | park, value or reason, stack or nil,
 --                   delay or time, [[field, value], ...]], ...]
 --          3 keep   MessagePack [completed, failed], each [count or -1, age in s or nil, limit or nil]
 --          4 take   MessagePack as in take.lua, or empty
@@ -9,21 +9,63 @@
 -- COST     O(active) a job, as active is a list; O(log n) for the sorted sets
 local now = tonumber(ARGV[1])
 local ended, keep_default = cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3])
-local released = {}
+
+-- What can be read or written for the whole batch is one command.
+local locks, are_parents = {}, false
+if #ended > 0 then
+  local lock_keys, children = {}, {}
+  for i, attempt in ipairs(ended) do
+    local key = base .. attempt[1]
+    lock_keys[i] = lock_of(attempt[1])
+    if attempt[3] == 'complete' then
+      children[#children + 1], children[#children + 2] = key .. ':dependencies', key .. ':unsuccessful'
+    end
+  end
+  locks = redis.call('MGET', unpack(lock_keys))
+  are_parents = #children > 0 and redis.call('EXISTS', unpack(children)) > 0
+end
 
 -- What forbids the end, or nil. Nothing is written before.
-local function refusal(id, job, token, act)
-  if redis.call('GET', lock_of(id)) ~= token then
-    return 1
-  elseif not job[1] and redis.call('EXISTS', base .. id) == 0 then
+local function refusal(id, job, held_by, token, act)
+  if held_by ~= token or not job[1] and redis.call('EXISTS', base .. id) == 0 then
     return 1
   end
-  if act == 'complete' then
+  if are_parents and act == 'complete' then
     local key = base .. id
     if redis.call('EXISTS', key .. ':dependencies', key .. ':unsuccessful') > 0 then
       return redis.call('EXISTS', key .. ':unsuccessful') == 1 and 3 or 2
     end
   end
+end
+
+-- Takes ids out of active; returns the set of those that were in it. When most of a short list goes, it is written anew:
+-- to search it for each costs more. From the tail, as an id that stands in it twice loses the last place.
+local function leave_active(ids)
+  local left = {}
+  if #ids >= 4 and redis.call('LLEN', active_list) <= 4 * #ids then
+    local wanted, stay = {}, {}
+    for _, id in ipairs(ids) do
+      wanted[id] = true
+    end
+    local active = redis.call('LRANGE', active_list, 0, -1)
+    for i = #active, 1, -1 do
+      local id = active[i]
+      if wanted[id] and not left[id] then
+        left[id] = true
+      else
+        stay[#stay + 1] = id
+      end
+    end
+    redis.call('DEL', active_list)
+    for first = 1, #stay, 5000 do
+      redis.call('LPUSH', active_list, unpack(stay, first, math.min(first + 4999, #stay)))
+    end
+  else
+    for _, id in ipairs(ids) do
+      left[id] = left[id] or redis.call('LREM', active_list, -1, id) == 1
+    end
+  end
+  return left
 end
 
 local function fail_attempt(id, job, reason, stack)
@@ -78,24 +120,35 @@ function acts.park(id, _, _, _, _, fields)
   emit('waiting-children', 'jobId', id, 'prev', 'active')
 end
 
-local outcomes = {}
-for i, attempt in ipairs(ended) do
-  local id, token, act = attempt[1], attempt[2], attempt[3]
-  local job = redis.call('HMGET', base .. id, unpack(ending_fields))
-  local outcome = refusal(id, job, token, act)
-  if not outcome then
-    -- Whoever is not in active any more was taken away in spite of the lock.
-    outcome = redis.call('LREM', active_list, -1, id) == 1 and 0 or 1
+local outcomes, released, lock_keys = {}, {}, {}
+-- A parent may wait for a child of the same batch: then one after the other.
+local step = are_parents and 1 or math.max(1, #ended)
+for first = 1, #ended, step do
+  local jobs, leaving = {}, {}
+  for i = first, math.min(first + step - 1, #ended) do
+    local id, token, act = ended[i][1], ended[i][2], ended[i][3]
+    jobs[i] = redis.call('HMGET', base .. id, unpack(ending_fields))
+    outcomes[i] = refusal(id, jobs[i], locks[i], token, act) or 0
+    if outcomes[i] == 0 then
+      leaving[#leaving + 1] = id
+    end
   end
-  if outcome == 0 then
-    redis.call('DEL', lock_of(id))
-    released[#released + 1] = id
-    acts[act](id, job, attempt[4], attempt[5], attempt[6], attempt[7])
+  local left = leave_active(leaving)
+  for i = first, math.min(first + step - 1, #ended) do
+    local attempt = ended[i]
+    local id = attempt[1]
+    if outcomes[i] == 0 and left[id] then
+      left[id] = nil -- an attempt that is told twice ends once
+      released[#released + 1], lock_keys[#lock_keys + 1] = id, lock_of(id)
+      acts[attempt[3]](id, jobs[i], attempt[4], attempt[5], attempt[6], attempt[7])
+    elseif outcomes[i] == 0 then
+      outcomes[i] = 1 -- whoever is not in active any more was taken away in spite of the lock
+    end
   end
-  outcomes[i] = outcome
 end
-for first = 1, #released, 5000 do
-  redis.call('SREM', stalled_set, unpack(released, first, math.min(first + 4999, #released)))
+if #released > 0 then
+  redis.call('DEL', unpack(lock_keys))
+  redis.call('SREM', stalled_set, unpack(released))
 end
 prune_finished(now)
 flush_wait()

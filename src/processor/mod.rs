@@ -30,8 +30,8 @@ pub struct Work {
     pub data: Box<RawValue>,
     /// 1 on the first attempt.
     pub attempt: u32,
-    /// A folder of this attempt's own. It exists for a processor that [uses it](Processor::uses_scratch), is empty, and is
-    /// removed when the attempt has ended.
+    /// A folder of this attempt's own, for a processor that [uses it](Processor::uses_scratch), else nothing. It is empty,
+    /// and is removed when the attempt has ended.
     pub scratch: PathBuf,
 }
 

@@ -55,7 +55,7 @@ impl Handler for PlainJobs {
                 Stopped::Stopping => return How::Wait,
             },
         };
-        let _ = passing_on.await;
+        passing_on.ended().await;
         match ended {
             Ok(value) => match to_raw_value(&value) {
                 Ok(value) => How::Complete { value },
@@ -96,12 +96,13 @@ pub(super) struct Scratch {
 impl Scratch {
     /// The folder is there only if it `is_used`.
     pub fn make(under: &std::path::Path, id: &str, is_used: bool) -> Result<Self, String> {
+        if !is_used {
+            return Ok(Self { path: PathBuf::new(), is_made: false });
+        }
         // Ids may hold anything; the folder's name must not.
         let path = under.join(crate::id::derived_id(&[id, &crate::id::new_token()]));
-        if is_used {
-            std::fs::create_dir_all(&path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
-        }
-        Ok(Self { path, is_made: is_used })
+        std::fs::create_dir_all(&path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
+        Ok(Self { path, is_made: true })
     }
 }
 

@@ -166,7 +166,7 @@ impl Runs {
             Ok(made) => self.workload.keep(run, made).await,
             Err(failure) => Err(failure),
         };
-        let _ = passing_on.await;
+        passing_on.ended().await;
         match kept {
             Ok((value, rows)) => (Ending::Succeeded(value.to_string()), rows),
             Err(Failure::Retry { reason }) => (Ending::Failed(reason), Vec::new()),

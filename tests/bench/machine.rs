@@ -1,4 +1,4 @@
-//! Where the figures come from: the machine, the versions, the date.
+//! Where the figures come from: the machine, the versions, the date and the commit.
 
 use std::process::Command;
 
@@ -13,8 +13,6 @@ pub async fn describe() -> String {
     let sqlite = SqlitePool::connect("sqlite::memory:").await.expect("SQLite opens memory");
     let sqlite: String = sqlx::query_scalar("select sqlite_version()").fetch_one(&sqlite).await.expect("it has one");
     let list = [
-        ("date", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
-        ("commit", said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"])),
         ("processor", format!("{processor}, {cores} cores")),
         ("memory", format!("{memory_gib:.0} GiB")),
         ("system", said("uname", &["-sr"])),
@@ -24,6 +22,13 @@ pub async fn describe() -> String {
         ("SQLite", sqlite),
     ];
     list.into_iter().map(|(what, value)| format!("- {what}: {value}\n")).collect()
+}
+
+/// When, and of which commit.
+pub fn stamp() -> String {
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
+    let commit = said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]);
+    format!("Measured {date}, commit {commit}.")
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

@@ -4,12 +4,14 @@
 //! commits wait for the disk. Where a target is a ratio, both sides are measured in turn, round by round, so that a
 //! machine that slows down slows down both. The load comes from a third process on the same cores.
 //!
+//! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `engine`; the sections of others stay as they were measured before.
 //! `--quick` (or `ONETAKE_BENCH_QUICK=1`) runs one short round of each, to see that all works, and writes nothing.
 
 mod accept;
 mod bare;
 mod direct;
 mod drain;
+mod engine;
 mod figures;
 mod idle;
 mod load;
@@ -61,11 +63,16 @@ fn measure(words: &[&str]) {
                 drain::durable(&mut report, &pace, kind).await;
             }
         }
-        let text = report.markdown(&machine::describe().await, &pace);
-        if is_quick || !named.is_empty() {
-            println!("\n{text}\nA partial look: BENCHMARKS.md stays as it is.");
+        if is_wanted("engine") {
+            engine::measure(&mut report, &pace).await;
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/BENCHMARKS.md");
+        // Sections that are not measured now stay as they are.
+        let before = if is_quick { String::new() } else { std::fs::read_to_string(path).unwrap_or_default() };
+        let text = report.markdown(&before, &machine::describe().await, &machine::stamp(), &pace);
+        if is_quick {
+            println!("\n{text}\nA quick look: BENCHMARKS.md stays as it is.");
         } else {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/BENCHMARKS.md");
             std::fs::write(path, text).expect("the repository can be written");
             println!("\nwrote {path}");
         }

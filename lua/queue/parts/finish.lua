@@ -36,17 +36,36 @@ local function prune_later(set, keep)
   end
 end
 
-local function remove_finished(set, ids, now)
-  for _, id in ipairs(ids) do
-    local parent = redis.call('HMGET', base .. id, 'parentKey', 'parent')
-    detach_child(id, parent[1], parent[2], now)
-    delete_job(id)
-    redis.call('ZREM', set, id)
+-- Those that ended in this batch, flat (score, id), until they are written: one command for each set.
+local finished_now = { [completed_set] = {}, [failed_set] = {} }
+
+local function flush_finished()
+  for set, members in pairs(finished_now) do
+    if #members > 0 then
+      redis.call('ZADD', set, unpack(members))
+      finished_now[set] = {}
+    end
   end
+end
+
+local function remove_finished(set, ids, now)
+  if #ids == 0 then
+    return
+  end
+  -- A child that completed has left its parent's dependencies; one that failed may still be there.
+  if set == failed_set then
+    for _, id in ipairs(ids) do
+      local parent = redis.call('HMGET', base .. id, 'parentKey', 'parent')
+      detach_child(id, parent[1], parent[2], now)
+    end
+  end
+  delete_jobs(ids)
+  redis.call('ZREM', set, unpack(ids))
 end
 
 -- At most 1000 by age and 1000 by number for each policy; the next end goes on.
 local function prune_finished(now)
+  flush_finished()
   for _, pruning in pairs(prunings) do
     local set, keep = pruning[1], pruning[2]
     if keep.age then
@@ -138,13 +157,15 @@ local function finish_job(id, job, ending, keep_default, now)
     release_deduplication(id, deduplication_id, now)
   end
   if parent_key then
+    flush_finished() -- whether the parent has failed is asked of its set
     local tell = ending.completes and child_completed or child_failed
     tell(id, parent_key, parent_json, ending.text, now)
   end
   if keep.count == 0 then
     delete_job(id)
   else
-    redis.call('ZADD', set, texts[now], id)
+    local members = finished_now[set]
+    members[#members + 1], members[#members + 2] = texts[now], id
     if ending.completes then
       redis.call('HSET', key, 'returnvalue', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made])
     else

@@ -1,10 +1,22 @@
 -- queue/parts/remove.lua: deletes jobs. Needs keys.lua.
 
--- The job's hash and everything that hangs on it; not its place in a state.
+-- The jobs' hashes and everything that hangs on them; not their places in a state.
+local function delete_jobs(ids)
+  for first = 1, #ids, 500 do
+    local keys = {}
+    for i = first, math.min(first + 499, #ids) do
+      local key = base .. ids[i]
+      keys[#keys + 1] = key
+      for _, part in ipairs({ ':lock', ':logs', ':dependencies', ':processed', ':failed', ':unsuccessful' }) do
+        keys[#keys + 1] = key .. part
+      end
+    end
+    redis.call('DEL', unpack(keys))
+  end
+end
+
 local function delete_job(id)
-  local key = base .. id
-  redis.call('DEL', key, key .. ':lock', key .. ':logs', key .. ':dependencies', key .. ':processed', key .. ':failed',
-    key .. ':unsuccessful')
+  delete_jobs({ id })
 end
 
 -- A deduplication id that the job owns is free again.
