@@ -284,7 +284,8 @@ pub(super) async fn conclude(tx: &mut Tx, conclusions: &[Conclusion]) -> Result<
                   case when s.channel = 'poll' then 'delivered' else 'queued' end, 0, 0, {now}, {now}, {now}
                 from subscriptions s
                 join {rows $1: id text, generation bigint} r on r.id = s.flight_id and r.generation = s.generation
-                where s.state = 'open'
+                -- An expression, so that Postgres goes by flight: left to itself it may read all that are open anywhere.
+                where s.state || '' = 'open'
                 on conflict (id) do nothing",
             )
             .bind(list.clone()),
@@ -294,7 +295,7 @@ pub(super) async fn conclude(tx: &mut Tx, conclusions: &[Conclusion]) -> Result<
             query(
                 "-- flight.conclude.close_polls
                 update subscriptions set state = 'closed'
-                where channel = 'poll' and state = 'open' and (flight_id, generation) in
+                where channel || '' = 'poll' and state || '' = 'open' and (flight_id, generation) in
                   (select r.id, r.generation from {rows $1: id text, generation bigint} r)",
             )
             .bind(list),
