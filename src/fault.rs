@@ -29,7 +29,7 @@ pub fn point(name: &'static str) {
     }
 }
 
-/// Every point there is, for the matrix that walks through them.
+/// Every point on the walk of a request, for the matrix that goes through them.
 pub const POINTS: &[&str] = &[
     "accept.claimed",
     "accept.committed",
@@ -47,3 +47,6 @@ pub const POINTS: &[&str] = &[
     "follower.parked",
     "follower.finished",
 ];
+
+/// Those on the way of a scheduler's run, which no request passes.
+pub const SCHEDULER_POINTS: &[&str] = &["schedule.taken", "schedule.made"];

@@ -111,6 +111,10 @@ impl Call {
         Self { body: Some(body), ..Self::new(Method::POST, path) }
     }
 
+    pub fn put(path: &[&str], body: &impl Serialize) -> Self {
+        Self { method: Method::PUT, ..Self::post(path, body) }
+    }
+
     pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self

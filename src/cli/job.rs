@@ -184,13 +184,13 @@ impl Add {
 }
 
 /// An object of the fields that are there; null without any.
-fn filled<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+pub(super) fn filled<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let object: serde_json::Map<_, _> =
         fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     if object.is_empty() { Value::Null } else { Value::Object(object) }
 }
 
-fn data(text: &str) -> Result<Box<RawValue>, String> {
+pub(super) fn data(text: &str) -> Result<Box<RawValue>, String> {
     let text = match text {
         "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| e.to_string())?,
         text => text.to_owned(),
@@ -198,7 +198,7 @@ fn data(text: &str) -> Result<Box<RawValue>, String> {
     serde_json::from_str(&text).map_err(|e| format!("not JSON: {e}"))
 }
 
-fn backoff(text: &str) -> Result<Value, String> {
+pub(super) fn backoff(text: &str) -> Result<Value, String> {
     let (kind, delay) = text.split_once(':').ok_or("expected fixed:SPAN or exponential:SPAN, such as fixed:1s")?;
     if !matches!(kind, "fixed" | "exponential") {
         return Err(format!("\"{kind}\" is neither fixed nor exponential"));

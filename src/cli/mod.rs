@@ -23,6 +23,7 @@ mod key;
 mod output;
 mod queue;
 mod request;
+mod scheduler;
 mod server;
 mod video;
 
@@ -88,6 +89,9 @@ enum Command {
     /// Jobs: list, show, add.
     #[command(subcommand)]
     Job(job::Command),
+    /// Job schedulers: list, show, set, remove.
+    #[command(subcommand)]
+    Scheduler(scheduler::Command),
     /// Dedupe keys: what is being made or kept, and for whom.
     #[command(subcommand)]
     Dedupe(dedupe::Command),
@@ -153,6 +157,7 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Enqueue(add) => add.run(&context).await,
         Command::Queue(command) => command.run(&context).await,
         Command::Job(command) => command.run(&context).await,
+        Command::Scheduler(command) => command.run(&context).await,
         Command::Dedupe(command) => command.run(&context).await,
         Command::Request(command) => command.run(&context).await,
         Command::Delivery(command) => command.run(&context).await,
@@ -215,6 +220,11 @@ mod tests {
             "job ls video --state failed --limit 5",
             "job show video 17",
             "job add mail --name welcome --data [1] --delay 5s --priority 3 --attempts 2 --backoff fixed:1s --lifo",
+            "scheduler list mail --start 50 --limit 10",
+            "scheduler show mail digest",
+            "scheduler set mail poll --every 30s --limit 5 --data {}",
+            "scheduler set mail noon --pattern @daily --tz Europe/Berlin --end 2027-01-01T00:00:00Z",
+            "scheduler remove mail digest",
             "dedupe ls --scope video",
             "dedupe show video anna girl default",
             "dedupe release video anna --reason wrong",
@@ -245,6 +255,9 @@ mod tests {
             "onetake job add mail --backoff sometimes:1s",
             "onetake job add mail --id 1 --dedupe-key a",
             "onetake queue ls --server ftp://host",
+            "onetake scheduler set mail poll",
+            "onetake scheduler set mail poll --every 5s --pattern @daily",
+            "onetake scheduler set mail poll --every 5s --tz UTC",
             "onetake key create --name bot --scope everything",
             "onetake serve --role both",
         ] {

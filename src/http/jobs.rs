@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 pub(super) use add::{__path_create, create};
+pub(super) use options::Options;
 
 use super::AppState;
 use super::auth::{Caller, Read};
@@ -182,8 +183,10 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let (queue, _) = find(&state, &name)?;
     let unknown = || Problem::new(Code::JobUnknown, "no job of this queue has this id");
-    // What has a `:` in it is another key of the queue, such as a job's log.
-    if id.contains(':') {
+    // What has a `:` in it is another key of the queue, such as a job's log; but for the runs of schedulers.
+    let is_run = id.starts_with("repeat:")
+        && id.rsplit_once(':').is_some_and(|(_, time)| !time.is_empty() && time.bytes().all(|b| b.is_ascii_digit()));
+    if id.contains(':') && !is_run {
         return Err(unknown());
     }
     // The state first: it is nothing for those of the queue's own keys that are no jobs.

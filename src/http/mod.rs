@@ -20,6 +20,7 @@ mod page;
 mod problem;
 mod queues;
 mod requests;
+mod schedulers;
 mod submit;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
-use super::{AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, queues, requests, videos};
+use super::{AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, queues, requests, schedulers, videos};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,7 +16,7 @@ use super::{AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, me
         title = "Onetake",
         description = "Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.\n\n\
             Errors are problem documents (RFC 9457) with a stable `code`. Lists go on with `cursor`, the `next` of the page \
-            before. Every POST and DELETE takes an `Idempotency-Key`."
+            before. Every POST, PUT and DELETE takes an `Idempotency-Key`."
     ),
     components(schemas(ProblemBody, Code)),
     modifiers(&Bearer)
@@ -58,6 +58,8 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(queues::resume))
         .routes(routes!(jobs::list, jobs::create))
         .routes(routes!(jobs::show))
+        .routes(routes!(schedulers::list))
+        .routes(routes!(schedulers::show, schedulers::set, schedulers::remove))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(health::livez))

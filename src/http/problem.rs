@@ -30,12 +30,14 @@ pub enum Code {
     QueueUnknown,
     RequestUnknown,
     JobUnknown,
+    SchedulerUnknown,
     DeliveryUnknown,
     DedupeUnknown,
     KeyUnknown,
     FileUnknown,
     RequestFinal,
     DeliveryNotDead,
+    RunExists,
     IdempotencyKeyReused,
     IdempotencyKeyInFlight,
     Unauthorized,
@@ -57,12 +59,15 @@ impl Code {
             Self::QueueUnknown
             | Self::RequestUnknown
             | Self::JobUnknown
+            | Self::SchedulerUnknown
             | Self::DeliveryUnknown
             | Self::DedupeUnknown
             | Self::KeyUnknown
             | Self::FileUnknown
             | Self::NotFound => StatusCode::NOT_FOUND,
-            Self::RequestFinal | Self::DeliveryNotDead | Self::IdempotencyKeyInFlight => StatusCode::CONFLICT,
+            Self::RequestFinal | Self::DeliveryNotDead | Self::RunExists | Self::IdempotencyKeyInFlight => {
+                StatusCode::CONFLICT
+            }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::StoreUnavailable | Self::RedisUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -87,12 +92,14 @@ impl Code {
             Self::QueueUnknown => ("queue_unknown", "There is no such queue"),
             Self::RequestUnknown => ("request_unknown", "There is no such request"),
             Self::JobUnknown => ("job_unknown", "There is no such job"),
+            Self::SchedulerUnknown => ("scheduler_unknown", "There is no such scheduler"),
             Self::DeliveryUnknown => ("delivery_unknown", "There is no such delivery"),
             Self::DedupeUnknown => ("dedupe_unknown", "There is no such dedupe key"),
             Self::KeyUnknown => ("key_unknown", "There is no such API key"),
             Self::FileUnknown => ("file_unknown", "There is no such file"),
             Self::RequestFinal => ("request_final", "The request has ended"),
             Self::DeliveryNotDead => ("delivery_not_dead", "The delivery is neither dead nor suppressed"),
+            Self::RunExists => ("run_exists", "Jobs stand where the next runs would be"),
             Self::IdempotencyKeyReused => ("idempotency_key_reused", "The idempotency key was used for something else"),
             Self::IdempotencyKeyInFlight => {
                 ("idempotency_key_in_flight", "A request with this idempotency key is under way")
@@ -235,7 +242,27 @@ impl From<queue::Error> for Problem {
                 };
                 Self::field(field, source.to_string())
             }
+            queue::Error::Scheduler(error) => error.into(),
         }
+    }
+}
+
+impl From<queue::SchedulerError> for Problem {
+    fn from(error: queue::SchedulerError) -> Self {
+        use queue::SchedulerError as Refused;
+        let field = match error {
+            Refused::RunExists => return Self::new(Code::RunExists, error.to_string()),
+            Refused::IdLength | Refused::IdShape => "id",
+            Refused::Every => "every",
+            Refused::Offset => "offset",
+            Refused::Pattern(_) | Refused::NoRun => "pattern",
+            Refused::TimeZone(_) => "tz",
+            Refused::Limit => "limit",
+            Refused::EndPast | Refused::EndBeforeStart => "end_date",
+            Refused::ImmediatelyAndStart | Refused::TooLate => "start_date",
+            Refused::Options(_) => "options.priority",
+        };
+        Self::field(field, error.to_string())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the queue's verbs can fail with.
 
+use super::SchedulerError;
 use crate::redis;
 
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,9 @@ pub enum Error {
     /// The job at `index` cannot be added; none of its batch was.
     #[error("job {index} cannot be added")]
     Add { index: usize, source: AddError },
+    /// There cannot be such a scheduler, or such a next run; nothing was written.
+    #[error("the scheduler cannot be")]
+    Scheduler(#[from] SchedulerError),
 }
 
 impl Error {

@@ -73,6 +73,16 @@ impl Keys {
         format!("{}meta", self.base)
     }
 
+    /// The job schedulers, scored by the time of each one's present run.
+    pub fn schedulers(&self) -> String {
+        format!("{}repeat", self.base)
+    }
+
+    /// The hash of a job scheduler.
+    pub fn scheduler(&self, id: &str) -> String {
+        format!("{}repeat:{id}", self.base)
+    }
+
     /// The public log of the queue, a stream.
     pub fn events(&self) -> String {
         format!("{}events", self.base)

@@ -19,6 +19,7 @@ mod lease;
 mod look;
 mod options;
 mod parked;
+mod schedulers;
 mod scripts;
 mod settle;
 mod take;
@@ -41,6 +42,7 @@ pub use keys::Keys;
 pub use look::{Counts, State};
 pub use options::{Deduplication, JobBackoff, JobOptions, Keep};
 pub use parked::{ParkedEnd, ParkedHow, ParkedOutcome};
+pub use schedulers::{Cron, CronError, Next, Rule, Scheduler, SchedulerError, Upsert, Upserted};
 pub use settle::{Ended, How, Settlement};
 pub use take::{Take, Taken};
 

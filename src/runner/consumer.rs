@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Handler, Hold, Stopped};
+use super::{Handler, Hold, Stopped, schedule};
 use crate::clock::{Clock, millis};
 use crate::id;
 use crate::queue::{Ended, How, Queue, Record, Settlement, Take, Taken};
@@ -128,6 +128,7 @@ impl Consumer {
             if *up.borrow_and_update() {
                 if Instant::now() >= next_stalled_check && stopping_since.is_none() {
                     self.recover_stalled().await;
+                    self.mend_schedulers().await;
                     next_stalled_check = Instant::now() + self.limits.stalled_interval;
                 }
                 if is_unsure && self.reclaim(&unsettled).await {
@@ -247,9 +248,16 @@ impl Consumer {
         let hold = Hold::default();
         self.running.lock().expect("no user panics inside").insert(id.clone(), hold.clone());
         let (handler, running, done) = (self.handler.clone(), self.running.clone(), self.done.clone());
+        let (queue, clock) = (self.queue.clone(), self.clock.clone());
         debug!(queue = %self.queue.name(), job.id = %id, "took job {id}");
         self.tasks.spawn(async move {
-            let handled = AssertUnwindSafe(handler.handle(*job, hold)).catch_unwind().await;
+            let handling = async {
+                match schedule::make_next(&queue, &clock, &job, &hold).await {
+                    Ok(()) => handler.handle(*job, hold).await,
+                    Err(how) => how,
+                }
+            };
+            let handled = AssertUnwindSafe(handling).catch_unwind().await;
             let how = handled.unwrap_or_else(|_| How::Fail { reason: "the processor panicked".into(), stack: None });
             let _ = done.send(Ended { id: id.clone(), token, how });
             running.lock().expect("no user panics inside").remove(&id);
@@ -288,6 +296,18 @@ impl Consumer {
             }
             Ok(_) => {}
             Err(error) => debug!(queue = %self.queue.name(), %error, "could not look for stalled jobs"),
+        }
+    }
+
+    async fn mend_schedulers(&self) {
+        match self.queue.mend_schedulers(self.clock.now_ms()).await {
+            Ok(runs) if !runs.is_empty() => {
+                counter!("onetake_queue_schedulers_mended_total", "queue" => self.queue.name().to_string())
+                    .increment(runs.len() as u64);
+                info!(queue = %self.queue.name(), "made the next runs of {} schedulers that had stopped", runs.len());
+            }
+            Ok(_) => {}
+            Err(error) => debug!(queue = %self.queue.name(), %error, "could not look for schedulers that have stopped"),
         }
     }
 

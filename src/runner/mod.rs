@@ -17,6 +17,7 @@ mod hold;
 mod plain;
 mod progress;
 mod run;
+mod schedule;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;

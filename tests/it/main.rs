@@ -14,6 +14,7 @@ mod node_peers;
 mod packaging;
 mod races;
 mod requests;
+mod schedulers;
 mod serve;
 mod store;
 mod storm;

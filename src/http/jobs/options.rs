@@ -19,7 +19,7 @@ const MOST_ATTEMPTS: u32 = 1_000;
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = NewJobOptions)]
-pub(super) struct Options {
+pub(in crate::http) struct Options {
     /// In milliseconds.
     #[serde(default)]
     pub(super) delay: u64,
@@ -73,7 +73,7 @@ pub(super) enum KeepWish {
 impl Options {
     /// # Errors
     /// The first that no job can have.
-    pub(super) fn check(&self) -> Result<(), Problem> {
+    pub(in crate::http) fn check(&self) -> Result<(), Problem> {
         if self.delay > LONGEST_DELAY_MS {
             return Err(Problem::field("options.delay", "a delay is a year at most"));
         }
@@ -91,8 +91,16 @@ impl Options {
         Ok(())
     }
 
+    /// The first that is given of those that belong to one job, not to a template of many.
+    pub(in crate::http) fn of_one_job(&self) -> Option<&'static str> {
+        if self.delay > 0 {
+            return Some("options.delay");
+        }
+        self.job_id.is_some().then_some("options.jobId")
+    }
+
     /// As the queue stores them; what is not given is as the queue is declared.
-    pub(super) fn for_queue(self, entry: Option<&Entry>) -> JobOptions {
+    pub(in crate::http) fn for_queue(self, entry: Option<&Entry>) -> JobOptions {
         let declared = entry.map(|entry| (entry.settings.attempts, entry.settings.backoff));
         let backoff = self.backoff.map(Backoff::from).or(declared.map(|(_, backoff)| backoff));
         JobOptions {

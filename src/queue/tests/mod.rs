@@ -5,6 +5,7 @@ mod admin;
 mod family;
 mod invariant;
 mod parked;
+mod schedulers;
 mod settle;
 mod stalled;
 mod take;
