@@ -50,7 +50,7 @@ pub(super) struct Set {
     #[arg(long)]
     pattern: Option<String>,
     /// The zone that the pattern is meant in.
-    #[arg(long, value_name = "ZONE", requires = "pattern")]
+    #[arg(long, value_name = "ZONE", conflicts_with = "every")]
     tz: Option<String>,
     /// At most so many runs from now on.
     #[arg(long)]
@@ -177,7 +177,8 @@ mod tests {
     }
 
     fn body(line: &[&str]) -> String {
-        let set = Line::try_parse_from([&["set"], line].concat()).map(|line| line.set).unwrap_or_else(|e| panic!("{e}"));
+        let set =
+            Line::try_parse_from([&["set"], line].concat()).map(|line| line.set).unwrap_or_else(|e| panic!("{e}"));
         serde_json::to_string(&set.body()).unwrap()
     }
 

@@ -8,7 +8,9 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
-use super::{AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, queues, requests, schedulers, videos};
+use super::{
+    AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, queues, requests, schedulers, videos,
+};
 
 #[derive(OpenApi)]
 #[openapi(

@@ -147,7 +147,7 @@ impl SchedulerBody {
 }
 
 impl Wish {
-    fn upsert(self, id: String, entry: Option<&crate::catalog::Entry>) -> Result<Upsert, Problem> {
+    fn upsert(self, id: String) -> Result<Upsert, Problem> {
         self.options.check()?;
         if let Some(field) = self.options.of_one_job() {
             return Err(Problem::field(field, "each run of a scheduler has its own: leave this out"));
@@ -173,7 +173,8 @@ impl Wish {
             immediately: self.immediately,
             name: self.name.map(|name| name.0),
             data: self.data.unwrap_or_else(|| RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")),
-            options: self.options.for_queue(entry),
+            // What is not given is as the queue is declared, for whoever takes a run here.
+            options: self.options.for_queue(None),
         })
     }
 }
@@ -233,9 +234,12 @@ pub(super) async fn set(
 ) -> Result<Response, Problem> {
     let (queue, kind) = find(&state, &name)?;
     if matches!(kind, Kind::Work | Kind::Delivery) {
-        return Err(Problem::field("queue", "Onetake alone adds jobs to this queue; schedule them on the declared one"));
+        return Err(Problem::field(
+            "queue",
+            "Onetake alone adds jobs to this queue; schedule them on the declared one",
+        ));
     }
-    let upsert = wish.upsert(id, state.intake.catalog().get(queue.name().as_str()))?;
+    let upsert = wish.upsert(id)?;
     let now_ms = state.intake.flights().store().clock().now_ms();
     once(&state, &caller.principal, asked, &raw, async move {
         let upserted = queue.upsert_scheduler(&upsert, now_ms).await?;

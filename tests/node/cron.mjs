@@ -8,10 +8,14 @@ const parserOf = (bullmq) => createRequire(createRequire(import.meta.url).resolv
 const five = parserOf('bullmq5').parseExpression;
 const six = parserOf('bullmq6').CronExpressionParser;
 
+// Each time is asked for anew, as workers do.
 function times(parse, { pattern, tz, after, count }) {
   try {
-    const expression = parse(pattern, { tz, currentDate: new Date(after) });
-    return Array.from({ length: count }, () => expression.next().getTime());
+    let currentDate = new Date(after);
+    return Array.from({ length: count }, () => {
+      currentDate = new Date(parse(pattern, { tz, currentDate }).next().getTime());
+      return currentDate.getTime();
+    });
   } catch (error) {
     return { error: error.message };
   }

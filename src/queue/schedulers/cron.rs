@@ -1,10 +1,13 @@
 //! The cron dialect of BullMQ's schedulers: that of npm's cron-parser, which Node workers read the same patterns with.
 //!
 //! Its grammar is checked here, so that nothing is accepted at which a Node worker would stop; `croner` finds the days
-//! and times; what a clock that is set forward or back does to them is cron-parser's rule again: a time that is left out
-//! comes as much later, a time that comes twice counts once, unless the pattern names every hour.
+//! and times; what a clock that is set forward or back does to them is cron-parser's rule again. A time that is left out
+//! comes as much later. A time that comes twice counts once, unless the pattern names every hour. Who asks after the
+//! change, in the same hour, is told as if there had been none.
 //!
-//! Not taken: `H`, which only BullMQ 6 knows, and for which each process rolls dice of its own.
+//! Where the parsers of BullMQ 5 and 6 differ, 6 is followed: a day field is free only if it is `*` or `?`, so that
+//! `1-31` together with a weekday means every day; and no value is named twice. Not taken: `H`, which only BullMQ 6
+//! knows, and for which each process rolls dice of its own.
 
 use std::str::FromStr;
 
@@ -56,7 +59,7 @@ impl Cron {
             if best.is_some_and(|(_, last)| at > last) {
                 break;
             }
-            for instant in self.instants(at) {
+            for instant in self.instants(at, after) {
                 if instant > after && best.is_none_or(|(earliest, _)| instant < earliest) {
                     let last = self.reading(instant)?.checked_add(self.shift_near(instant)).ok()?;
                     best = Some((instant, last));
@@ -72,12 +75,19 @@ impl Cron {
         self.zone.to_datetime(instant).with().subsec_nanosecond(0).build().ok()
     }
 
-    /// When the clock on the wall shows `at`.
-    fn instants(&self, at: DateTime) -> impl Iterator<Item = Timestamp> + use<> {
+    /// When it is time for what the clock on the wall shows as `at`, in the eyes of somebody who asks at `now`.
+    fn instants(&self, at: DateTime, now: Timestamp) -> impl Iterator<Item = Timestamp> + use<> {
         let at = self.zone.to_ambiguous_timestamp(at);
-        let comes_twice = matches!(at.offset(), AmbiguousOffset::Fold { .. });
-        let again = (self.is_hourly && comes_twice).then(|| at.later().ok()).flatten();
-        at.compatible().ok().into_iter().chain(again)
+        let (earlier, later) = (at.earlier().ok(), at.later().ok());
+        // The clock is set between the two.
+        let is_set =
+            earlier.and_then(|earlier| self.zone.following(earlier).next()).is_some_and(|set| set.timestamp() <= now);
+        let (first, second) = match at.offset() {
+            AmbiguousOffset::Unambiguous { .. } => (earlier, None),
+            AmbiguousOffset::Gap { .. } => (later.filter(|_| !is_set), None),
+            AmbiguousOffset::Fold { .. } => (earlier, later.filter(|_| self.is_hourly || is_set)),
+        };
+        first.into_iter().chain(second)
     }
 
     /// By how much the clock is set within some hours.
@@ -142,7 +152,7 @@ const NICKNAMES: &[(&str, &str)] = &[
     ("@weekends", "0 0 0 * * 0,6"),
 ];
 
-/// The six fields as lists of numbers, in the words of `croner`; `*` where nothing is left out.
+/// The six fields as lists of numbers, in the words of `croner`; `*` where nothing is left out of a time or a day is free.
 fn canonical(pattern: &str) -> Result<[String; 6], String> {
     let pattern = pattern.trim().to_ascii_lowercase();
     let nickname = NICKNAMES.iter().find(|(name, _)| *name == pattern);
@@ -207,9 +217,15 @@ fn list(field: &Field, text: &str, at: usize) -> Result<(String, Vec<u8>), Strin
         }
     }
     numbers.sort_unstable();
+    let named = numbers.len();
     numbers.dedup();
-    let whole = if at == WEEKDAY { 7 } else { usize::from(field.max - field.min) + 1 };
-    if numbers.len() == whole {
+    if numbers.len() < named && text.contains(',') {
+        return Err("a value is named twice".to_owned());
+    }
+    let is_day = at == DAY || at == WEEKDAY;
+    let is_free =
+        if is_day { text == "*" || text == "?" } else { numbers.len() == usize::from(field.max - field.min) + 1 };
+    if is_free {
         return Ok(("*".to_owned(), numbers));
     }
     let words: Vec<String> = numbers.iter().map(u8::to_string).chain(special).collect();

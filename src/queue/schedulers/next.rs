@@ -188,7 +188,8 @@ fn untimed(mut options: Value) -> Value {
 impl Scheduler {
     /// The options of its run number `count`.
     pub(super) fn run_options(&self, count: u64) -> Value {
-        let mut options = self.options.as_ref().and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or(json!({}));
+        let mut options =
+            self.options.as_ref().and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or(json!({}));
         let mut repeat = json!({ "count": count });
         for (name, value) in [
             ("every", self.every_ms.map(Value::from)),

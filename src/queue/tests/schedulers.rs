@@ -78,7 +78,8 @@ async fn an_interval_begins_now_and_each_run_makes_the_next() {
 
     assert_eq!(world.work_run(SLOT + 40).await, made(SLOT + 1000));
     let next = run(SLOT + 1000);
-    let (added, delayed) = (format!("added jobId={next} name=n"), format!("delayed jobId={next} delay={}", SLOT + 1000));
+    let (added, delayed) =
+        (format!("added jobId={next} name=n"), format!("delayed jobId={next} delay={}", SLOT + 1000));
     assert!(world.news().await.join(";").contains(&format!("{added};{delayed}")));
     assert_eq!(world.see("HGET bull:q:repeat:s ic").await, "2");
     let options = world.options_of(&next).await;
@@ -220,7 +221,10 @@ async fn schedulers_are_listed_by_the_time_of_their_runs() {
     let (rest, _) = world.queue.schedulers(3, 100).await.unwrap();
     assert_eq!(rest.len(), 3);
     let shown = world.queue.scheduler("s3").await.unwrap().unwrap();
-    assert_eq!((shown.every_ms, shown.limit, shown.iterations, shown.name.as_str()), (Some(1000), Some(7), Some(1), "s3"));
+    assert_eq!(
+        (shown.every_ms, shown.limit, shown.iterations, shown.name.as_str()),
+        (Some(1000), Some(7), Some(1), "s3")
+    );
     assert!(world.queue.scheduler("ghost").await.unwrap().is_none());
 }
 

@@ -111,7 +111,10 @@ mod node_cron {
                             times.iter().map(shown).collect()
                         };
                         let theirs = theirs.six.as_deref().map(told);
-                        apart.push(format!("{pattern} in {zone} after {instant}:\n  ours {:?}\n  six {theirs:?}", told(&times[1..])));
+                        apart.push(format!(
+                            "{pattern} in {zone} after {instant}:\n  ours {:?}\n  six {theirs:?}",
+                            told(&times[1..])
+                        ));
                     }
                 }
             }
@@ -139,12 +142,14 @@ mod node_cron {
         "0 0 15W * *",
         "a * * * *",
         "1,,2 * * * *",
-        "*-5 * * * *",
         "1/2/3 * * * *",
         "-1 * * * *",
         "1.5 * * * *",
         "* * * foo *",
         "* * L * L * *",
+        "5,5 * * * *",
+        "1-5,3 * * * *",
+        "0 0 * * 0,7",
     ];
 
     /// Whatever we take, a Node worker of either version can go on with.
