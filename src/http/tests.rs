@@ -4,6 +4,7 @@ mod access;
 mod input;
 mod pages;
 mod queues;
+mod schedulers;
 mod wishes;
 
 use std::sync::Arc;

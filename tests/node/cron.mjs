@@ -1,27 +1,27 @@
 // Reads cron patterns as BullMQ does: with the cron-parser that each of its versions brings. A line on stdin is
-// {pattern, tz, after, count}; its answer is {five, six}, each a list of times in milliseconds or {error}.
+// {version, pattern, tz, after, count}; its answer is {times: [milliseconds, ...]} or {error}.
 
 import { createRequire } from 'node:module';
 import { obey, say } from './lines.mjs';
 
 const parserOf = (bullmq) => createRequire(createRequire(import.meta.url).resolve(bullmq))('cron-parser');
-const five = parserOf('bullmq5').parseExpression;
+const five = parserOf('bullmq5');
 const six = parserOf('bullmq6').CronExpressionParser;
+const parse = { 5: five.parseExpression, 6: (...args) => six.parse(...args) };
 
 // Each time is asked for anew, as workers do.
-function times(parse, { pattern, tz, after, count }) {
+function answer({ version, pattern, tz, after, count }) {
   try {
     let currentDate = new Date(after);
-    return Array.from({ length: count }, () => {
-      currentDate = new Date(parse(pattern, { tz, currentDate }).next().getTime());
+    const times = Array.from({ length: count }, () => {
+      currentDate = new Date(parse[version](pattern, { tz, currentDate }).next().getTime());
       return currentDate.getTime();
     });
+    return { times };
   } catch (error) {
     return { error: error.message };
   }
 }
 
 say({ event: 'ready' });
-await obey(async (ask) => {
-  say({ five: times(five, ask), six: times((...args) => six.parse(...args), ask) });
-});
+await obey(async (ask) => say({ event: 'cron', ...answer(ask) }));

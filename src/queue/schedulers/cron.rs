@@ -7,7 +7,7 @@
 //!
 //! Where the parsers of BullMQ 5 and 6 differ, 6 is followed: a day field is free only if it is `*` or `?`, so that
 //! `1-31` together with a weekday means every day; and no value is named twice. Not taken: `H`, which only BullMQ 6
-//! knows, and for which each process rolls dice of its own.
+//! knows, and for which each process rolls dice of its own; and slips of the pen that the parsers let pass (`1-5-7`).
 
 use std::str::FromStr;
 
@@ -154,9 +154,8 @@ const NICKNAMES: &[(&str, &str)] = &[
 
 /// The six fields as lists of numbers, in the words of `croner`; `*` where nothing is left out of a time or a day is free.
 fn canonical(pattern: &str) -> Result<[String; 6], String> {
-    let pattern = pattern.trim().to_ascii_lowercase();
-    let nickname = NICKNAMES.iter().find(|(name, _)| *name == pattern);
-    let pattern = nickname.map_or(pattern.as_str(), |(_, meaning)| meaning);
+    let pattern = pattern.trim();
+    let pattern = NICKNAMES.iter().find(|(name, _)| *name == pattern).map_or(pattern, |(_, meaning)| meaning);
     let given: Vec<&str> = pattern.split_ascii_whitespace().collect();
     if given.is_empty() || given.len() > FIELDS.len() {
         return Err("a pattern has 5 fields, or 6 with the seconds at the front".to_owned());
@@ -195,31 +194,27 @@ fn list(field: &Field, text: &str, at: usize) -> Result<(String, Vec<u8>), Strin
     let mut special = Vec::new();
     for item in text.split(',') {
         let odd = || format!("\"{item}\" cannot stand here");
-        if at == DAY && item == "l" {
+        if at == DAY && item == "L" {
             special.push("L".to_owned());
-        } else if let Some(day) = item.strip_suffix('l').filter(|_| at == WEEKDAY) {
-            // By itself it is Saturday, the last day of the week.
-            if day.is_empty() {
-                numbers.push(6);
-            } else {
-                special.push(format!("{}#L", number(field, day).ok_or_else(odd)? % 7));
-            }
-        } else if let Some((day, nth)) = item.split_once('#').filter(|_| at == WEEKDAY) {
+        } else if let Some(day) = item.strip_suffix('L').filter(|_| at == WEEKDAY) {
+            special.push(format!("{}#L", number(field, day).ok_or_else(odd)? % 7));
+        } else if let Some((day, nth)) = item.split_once('#').filter(|_| at == WEEKDAY && item == text) {
             let nth = nth.parse().ok().filter(|nth: &u8| (1..=5).contains(nth)).ok_or_else(odd)?;
             special.push(format!("{}#{nth}", number(field, day).ok_or_else(odd)? % 7));
         } else {
-            numbers.extend(span(field, item, at).ok_or_else(odd)?);
-        }
-    }
-    if at == WEEKDAY {
-        for day in &mut numbers {
-            *day %= 7;
+            let mut span = span(field, item).ok_or_else(odd)?;
+            if at == WEEKDAY {
+                span.iter_mut().for_each(|day| *day %= 7);
+                span.sort_unstable();
+                span.dedup();
+            }
+            numbers.append(&mut span);
         }
     }
     numbers.sort_unstable();
-    let named = numbers.len();
-    numbers.dedup();
-    if numbers.len() < named && text.contains(',') {
+    if numbers.windows(2).any(|pair| pair[0] == pair[1])
+        || (1..special.len()).any(|n| special[..n].contains(&special[n]))
+    {
         return Err("a value is named twice".to_owned());
     }
     let is_day = at == DAY || at == WEEKDAY;
@@ -233,14 +228,14 @@ fn list(field: &Field, text: &str, at: usize) -> Result<(String, Vec<u8>), Strin
 }
 
 /// `*`, `5`, `1-5`, each perhaps with a step: `*/10`, `5/10`, `1-30/10`.
-fn span(field: &Field, item: &str, at: usize) -> Option<Vec<u8>> {
+fn span(field: &Field, item: &str) -> Option<Vec<u8>> {
     let (range, step) = match item.split_once('/') {
         Some((range, step)) => (range, Some(step.parse::<u8>().ok().filter(|step| *step > 0)?)),
         None => (item, None),
     };
     let (first, last) = match range.split_once('-') {
         Some((first, last)) => (number(field, first)?, number(field, last)?),
-        None if range == "*" || (range == "?" && (at == DAY || at == WEEKDAY)) => (field.min, field.max),
+        None if range == "*" || range == "?" => (field.min, field.max),
         None => {
             let first = number(field, range)?;
             (first, if step.is_some() { field.max } else { first })
@@ -250,7 +245,7 @@ fn span(field: &Field, item: &str, at: usize) -> Option<Vec<u8>> {
 }
 
 fn number(field: &Field, text: &str) -> Option<u8> {
-    if let Some(index) = field.names.iter().position(|name| *name == text) {
+    if let Some(index) = field.names.iter().position(|name| text.eq_ignore_ascii_case(name)) {
         return u8::try_from(index).ok().map(|index| index + field.min);
     }
     let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

@@ -258,29 +258,32 @@ pub struct CronParsers {
     talk: Talk,
 }
 
-/// What each of them makes of a pattern: times in milliseconds, or why it refuses.
-#[derive(Debug)]
-pub struct CronTimes {
-    pub five: Result<Vec<i64>, String>,
-    pub six: Result<Vec<i64>, String>,
-}
-
 impl CronParsers {
     pub async fn start() -> Self {
         let script = format!("{}/tests/node/cron.mjs", env!("CARGO_MANIFEST_DIR"));
         Self { talk: Talk::start(Launch::new("node", "node").args([script]).talks()).await }
     }
 
-    /// The next `count` times after `after`.
-    pub async fn times(&mut self, pattern: &str, zone: &str, after: i64, count: usize) -> CronTimes {
-        let ask = json!({ "pattern": pattern, "tz": zone, "after": after, "count": count });
+    /// The next `count` times after `after`, in milliseconds.
+    ///
+    /// # Errors
+    /// Why the parser refuses the pattern.
+    pub async fn times(
+        &mut self,
+        version: BullMq,
+        pattern: &str,
+        zone: &str,
+        after: i64,
+        count: usize,
+    ) -> Result<Vec<i64>, String> {
+        let version = if version == BullMq::V5 { 5 } else { 6 };
+        let ask = json!({ "version": version, "pattern": pattern, "tz": zone, "after": after, "count": count });
         self.talk.0.write(&ask.to_string());
-        let answer = self.talk.hear(|line| line.get("five").is_some().then(|| line.clone())).await;
-        let read = |name: &str| match answer[name].as_array() {
+        let answer = self.talk.hear(|line| (line["event"] == "cron").then(|| line.clone())).await;
+        match answer["times"].as_array() {
             Some(times) => Ok(times.iter().filter_map(Value::as_i64).collect()),
-            None => Err(answer[name]["error"].as_str().unwrap_or_default().to_owned()),
-        };
-        CronTimes { five: read("five"), six: read("six") }
+            None => Err(answer["error"].as_str().unwrap_or_default().to_owned()),
+        }
     }
 }
 
