@@ -3,7 +3,8 @@
 -- KEYS     1 base  "<prefix>:<queue>:"
 -- ARGV     1 now   ms
 --          2 run   MessagePack [scheduler, id of the run that was taken, not before and not at this time, due or nil for
---                  the next one of an interval, options, priority, lifo, data, is_cron]
+--                  the next one of an interval (the same as that of a run that is gone: it is made again), options,
+--                  priority, lifo, data, is_cron]
 -- RETURNS  [0 made, id, due] | [1 it is not the present run, or not any more] | [2 there is no such scheduler]
 --          | [3 a finished job has the next one's id, its due]
 -- COST     O(log n)
@@ -29,7 +30,10 @@ if not due then
 end
 
 local id = run_id(scheduler, due)
-if id ~= taken and redis.call('EXISTS', base .. id) == 1 then
+if redis.call('EXISTS', base .. id) == 1 then
+  if id == taken then
+    return { 1 } -- it was to be made again, and somebody has
+  end
   if redis.call('ZSCORE', completed_set, id) or redis.call('ZSCORE', failed_set, id) then
     return { 3, texts[due] }
   end

@@ -110,7 +110,7 @@ fn named_zone(name: &str) -> Option<TimeZone> {
     };
     TimeZone::get(name).ok().or_else(|| {
         let rest = name.get(..3).filter(|utc| utc.eq_ignore_ascii_case("utc")).and_then(|_| name.get(3..))?;
-        hours_of(rest)
+        rest.starts_with(['+', '-']).then(|| hours_of(rest))?
     })
 }
 

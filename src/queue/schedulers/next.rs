@@ -132,7 +132,9 @@ impl Queue {
             None => None,
         };
         let known_due = run.due_ms;
-        let previous = whole(&run.options["prevMillis"]).unwrap_or(0);
+        // Nothing at its own time again, however far a clock is behind.
+        let own = run.id.rsplit_once(':').and_then(|(_, time)| time.parse().ok()).unwrap_or(0);
+        let previous = whole(&run.options["prevMillis"]).unwrap_or(0).max(own);
         let start = whole(&repeat["startDate"]).unwrap_or(0);
         let options = JobOptions::read(&run.options);
         run.options["repeat"] = repeat;

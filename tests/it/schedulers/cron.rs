@@ -131,6 +131,7 @@ mod node_cron {
     #[tokio::test]
     async fn next_times_are_those_of_bullmq_6() {
         assert!(compare(BullMq::V6, ZONES, INSTANTS, 3).await >= 200);
+        compare(BullMq::V6, &["UTC-3:30", "europe/berlin"], &INSTANTS[..2], 1).await;
     }
 
     #[tokio::test]
