@@ -222,6 +222,41 @@ mod node_schedulers {
         assert_eq!((&options["repeat"]["count"], &options["prevMillis"]), (&json!(3), &json!(last)), "{options}");
     }
 
+    #[tokio::test]
+    async fn a_repeatable_of_bullmq_5_goes_on_with_its_data() {
+        let world = world().await;
+        let peer = world.peer(BullMq::V5, "tick");
+        let (server, mut node) = tokio::join!(world.server(), Observer::start(&peer));
+        node.queue("add", json!(["n", {"a": 1}, {"repeat": {"every": 200}}])).await;
+        let done = wait::until("four runs", PATIENCE, async || {
+            let page = server.get("/v1/queues/tick/jobs?state=completed&limit=200").await.expect(200);
+            page["items"].as_array().cloned().filter(|done| done.len() >= 4)
+        })
+        .await;
+        for job in &done {
+            assert_eq!(
+                (&job["name"], &job["data"], &job["attempts_started"]),
+                (&json!("n"), &json!({"a": 1}), &json!(1))
+            );
+        }
+        assert_eq!(node.queue("getRepeatableJobs", json!([])).await.as_array().map(Vec::len), Some(1));
+    }
+
+    /// Its `drain` drops the run that waits, and keeps the id of another job instead.
+    #[tokio::test]
+    async fn a_schedule_that_node_s_drain_broke_goes_on() {
+        let world = world().await;
+        let mut node = Observer::start(&world.peer(BullMq::V6, "tick")).await;
+        node.queue("upsertJobScheduler", json!(["s", {"every": 500}])).await;
+        node.queue("add", json!(["plain", {}])).await;
+        node.queue("drain", json!([])).await;
+        let _server = world.server().await;
+        let runs = until_ended(&world, "tick", 3).await;
+        for (time, run) in &runs {
+            assert!(run.added == 1 && run.taken <= 1, "{time}: {run:?}");
+        }
+    }
+
     async fn we_set_up_and_node_works(version: BullMq) {
         let world = world().await;
         let peer = world.peer(version, "far");
