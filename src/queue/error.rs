@@ -12,7 +12,7 @@ pub enum Error {
     #[error("job {index} cannot be added")]
     Add { index: usize, source: AddError },
     /// There cannot be such a scheduler, or such a next run; nothing was written.
-    #[error("the scheduler cannot be")]
+    #[error(transparent)]
     Scheduler(#[from] SchedulerError),
 }
 
