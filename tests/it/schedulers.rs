@@ -247,14 +247,16 @@ mod node_schedulers {
     async fn a_schedule_that_node_s_drain_broke_goes_on() {
         let world = world().await;
         let mut node = Observer::start(&world.peer(BullMq::V6, "tick")).await;
-        node.queue("upsertJobScheduler", json!(["s", {"every": 500}])).await;
         node.queue("add", json!(["plain", {}])).await;
+        node.queue("upsertJobScheduler", json!(["s", {"every": 500}])).await;
         node.queue("drain", json!([])).await;
-        let _server = world.server().await;
+        let server = world.server().await;
         let runs = until_ended(&world, "tick", 3).await;
         for (time, run) in &runs {
             assert!(run.added == 1 && run.taken <= 1, "{time}: {run:?}");
         }
+        let told = server.log().iter().any(|line| line.contains("1 schedulers that had stopped"));
+        assert!(told, "it had stopped: {:?}", server.log());
     }
 
     async fn we_set_up_and_node_works(version: BullMq) {
