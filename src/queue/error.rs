@@ -10,6 +10,15 @@ pub enum Error {
     /// The job at `index` cannot be added; none of its batch was.
     #[error("job {index} cannot be added")]
     Add { index: usize, source: AddError },
+    /// A job cannot be changed so; nothing was.
+    #[error("the job cannot be changed so")]
+    Unfit(#[source] AddError),
+    /// Pause the queue first: then nobody adds to what is being removed.
+    #[error("the queue is not paused")]
+    NotPaused,
+    /// Wait for them, or insist.
+    #[error("jobs of the queue are active")]
+    JobsActive,
 }
 
 impl Error {
