@@ -21,9 +21,7 @@ local function hasten(id, score, wanted_due)
     push_delayed(id, wanted_due)
     emit('delayed', 'jobId', id, 'delay', wanted_due)
   else
-    redis.call('HSET', base .. id, 'delay', 0)
-    push_waiting(id, tonumber(redis.call('HGET', base .. id, 'priority')) or 0, false)
-    emit('waiting', 'jobId', id, 'prev', 'delayed')
+    promote_job(id, redis.call('HGET', base .. id, 'priority'))
   end
   return 1
 end

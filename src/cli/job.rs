@@ -1,5 +1,6 @@
-//! `job` and `enqueue`: list, show, add.
+//! `job` and `enqueue`: list, show, add, change, remove.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::client::Call;
 use super::output::Column;
+use super::request::Page;
 use crate::config::Span;
 
 #[derive(Subcommand)]
@@ -30,6 +32,71 @@ pub(super) enum Command {
     Show { queue: String, id: String },
     /// Add a job.
     Add(Box<Add>),
+    /// Let a finished job wait again.
+    Retry {
+        queue: String,
+        id: String,
+        /// Only if it ended so.
+        #[arg(long, value_parser = PossibleValuesParser::new(["failed", "completed"]))]
+        state: Option<String>,
+        /// Count its attempts from 0 again.
+        #[arg(long)]
+        reset_attempts: bool,
+    },
+    /// Let a delayed job wait.
+    Promote { queue: String, id: String },
+    /// Let a delayed job be due this long from now.
+    Delay {
+        queue: String,
+        id: String,
+        #[arg(value_name = "SPAN")]
+        delay: Span,
+    },
+    /// Give a job another priority: 1 comes first; jobs without one (0) come before all that have one.
+    Priority {
+        queue: String,
+        id: String,
+        priority: u32,
+        /// Before all others of that priority.
+        #[arg(long)]
+        lifo: bool,
+    },
+    /// Replace a job's data; `-` reads it from stdin.
+    Data {
+        queue: String,
+        id: String,
+        #[arg(value_name = "JSON", value_parser = data)]
+        data: Box<RawValue>,
+    },
+    /// Remove a job that nobody runs.
+    Remove {
+        queue: String,
+        id: String,
+        /// Its children and theirs as well.
+        #[arg(long)]
+        children: bool,
+    },
+    /// The children of a job.
+    Children {
+        queue: String,
+        id: String,
+        /// Only those of this kind: unprocessed, processed, ignored or failed.
+        #[arg(long)]
+        kind: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// The lines of a job's log, the oldest first.
+    Logs {
+        queue: String,
+        id: String,
+        /// How many to pass over.
+        #[arg(long)]
+        start: Option<u64>,
+        /// How many to show.
+        #[arg(long)]
+        limit: Option<u64>,
+    },
 }
 
 /// Add a job to a queue.
@@ -111,6 +178,12 @@ struct Body<'a> {
     subscriber: Value,
 }
 
+/// Other data for a job, no number rounded.
+#[derive(Serialize)]
+struct Data<'a> {
+    data: &'a RawValue,
+}
+
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
     ("NAME", "/name"),
@@ -121,9 +194,15 @@ const COLUMNS: &[Column] = &[
     ("REASON", "/failed_reason"),
 ];
 
+const CHILDREN: &[Column] = &[("KEY", "/key"), ("KIND", "/kind"), ("RESULT", "/result"), ("REASON", "/failed_reason")];
+
 impl Command {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let Context { client, output } = context;
+        let act = async |queue: &str, id: &str, verb: &str, body: Value, done: &str| {
+            let answer = client.send(Call::post(&["v1", "queues", queue, "jobs", id, verb], &body)).await?;
+            output.done(&answer, &format!("job {id} of {queue} {done}"))
+        };
         match self {
             Self::Ls { queue, state, start, limit } => {
                 let call = Call::get(&["v1", "queues", &queue, "jobs"]);
@@ -134,6 +213,36 @@ impl Command {
                 output.details(&client.send(Call::get(&["v1", "queues", &queue, "jobs", &id])).await?)
             }
             Self::Add(add) => add.run(context).await,
+            Self::Retry { queue, id, state, reset_attempts } => {
+                let body = json!({"state": state, "reset_attempts": reset_attempts});
+                act(&queue, &id, "retry", body, "waits again").await
+            }
+            Self::Promote { queue, id } => act(&queue, &id, "promote", json!({}), "waits").await,
+            Self::Delay { queue, id, delay } => {
+                let body = json!({"delay": crate::clock::millis(delay.0)});
+                act(&queue, &id, "delay", body, &format!("is due in {delay}")).await
+            }
+            Self::Priority { queue, id, priority, lifo } => {
+                let body = json!({"priority": priority, "lifo": lifo});
+                act(&queue, &id, "priority", body, &format!("has the priority {priority}")).await
+            }
+            Self::Data { queue, id, data } => {
+                let call = Call::post(&["v1", "queues", &queue, "jobs", &id, "data"], &Data { data: &data });
+                output.done(&client.send(call).await?, &format!("job {id} of {queue} has other data"))
+            }
+            Self::Remove { queue, id, children } => {
+                let call = Call::delete(&["v1", "queues", &queue, "jobs", &id]);
+                let answer = client.send(call.query("children", children.then_some(true))).await?;
+                output.done(&answer, &format!("removed job {id} of {queue}"))
+            }
+            Self::Children { queue, id, kind, page } => {
+                let call = page.of(Call::get(&["v1", "queues", &queue, "jobs", &id, "children"])).query("kind", kind);
+                output.list(&client.send(call).await?, CHILDREN)
+            }
+            Self::Logs { queue, id, start, limit } => {
+                let call = Call::get(&["v1", "queues", &queue, "jobs", &id, "logs"]);
+                output.lines(&client.send(call.query("start", start).query("limit", limit)).await?)
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use secrecy::SecretString;
 use url::Url;
 
+mod bulk;
 mod client;
 mod config;
 mod dedupe;
@@ -83,10 +84,10 @@ enum Command {
     Video(video::Command),
     /// Add a job to a queue (short for `job add`).
     Enqueue(Box<job::Add>),
-    /// Queues: list, show, pause, resume.
+    /// Queues: list, show, pause, resume, limit, and work over all jobs of a state.
     #[command(subcommand)]
     Queue(queue::Command),
-    /// Jobs: list, show, add.
+    /// Jobs: list, show, add, change, remove.
     #[command(subcommand)]
     Job(job::Command),
     /// Job schedulers: list, show, set, remove.
@@ -217,7 +218,26 @@ mod tests {
             "enqueue mail --data {}",
             "queue ls",
             "queue pause video",
+            "queue retry video --state completed",
+            "queue promote video",
+            "queue drain video --delayed",
+            "queue clean video --state failed --grace 24h --limit 5",
+            "queue obliterate video --force",
+            "queue trim-events video --keep 100",
+            "queue concurrency video 5",
+            "queue concurrency video --clear",
+            "queue rate-limit video --max 5 --per 1s",
+            "queue rate-limit video --clear",
+            "queue rate-limit video --lift",
             "job ls video --state failed --limit 5",
+            "job retry video 17 --state failed --reset-attempts",
+            "job promote video 17",
+            "job delay video 17 5s",
+            "job priority video 17 3 --lifo",
+            "job data video 17 {}",
+            "job remove video 17 --children",
+            "job children video 17 --kind failed --cursor failed-5",
+            "job logs video 17 --start 5 --limit 5",
             "job show video 17",
             "job add mail --name welcome --data [1] --delay 5s --priority 3 --attempts 2 --backoff fixed:1s --lifo",
             "scheduler list mail --start 50 --limit 10",
@@ -258,6 +278,13 @@ mod tests {
             "onetake scheduler set mail poll",
             "onetake scheduler set mail poll --every 5s --pattern @daily",
             "onetake scheduler set mail poll --every 5s --tz UTC",
+            "onetake queue clean video",
+            "onetake queue clean video --state waiting-children",
+            "onetake queue concurrency video",
+            "onetake queue rate-limit video --max 5",
+            "onetake queue rate-limit video",
+            "onetake job delay video 17 soon",
+            "onetake job data video 17 {",
             "onetake key create --name bot --scope everything",
             "onetake serve --role both",
         ] {

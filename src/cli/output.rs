@@ -53,6 +53,22 @@ impl Output {
         }
     }
 
+    /// The items of a list of texts, a line each.
+    pub fn lines(self, answer: &Answer) -> anyhow::Result<()> {
+        if self.json {
+            return self.text(&answer.text);
+        }
+        let items = answer.value["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if items.is_empty() {
+            return self.remark("nothing there");
+        }
+        self.text(&items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join("\n"))?;
+        match answer.value["next"].as_u64() {
+            Some(start) => self.remark(&format!("there is more: --start {start}")),
+            None => Ok(()),
+        }
+    }
+
     /// One thing, a line for each of its fields.
     pub fn details(self, answer: &Answer) -> anyhow::Result<()> {
         if self.json {

@@ -1,9 +1,9 @@
 //! `Idempotency-Key`: the first answer to a write is kept, and given again to whoever repeats it.
 //!
-//! A key belongs to its caller (the API key's id) and to one method, path and body, by their SHA-256. Wishes for results
-//! store their answer in the very transaction that accepts them; other writes go through [`once`]: look, do, store.
-//! Those are harmless to do twice, so that a crash between doing and storing costs a second answer at most. Only
-//! answers of success are kept: a refusal is worked out anew.
+//! A key belongs to its caller (the API key's id) and to one method, path with its query, and body, by their SHA-256.
+//! Wishes for results store their answer in the very transaction that accepts them; other writes go through [`once`]:
+//! look, do, store. Those are harmless to do twice, so that a crash between doing and storing costs a second answer at
+//! most. Only answers of success are kept: a refusal is worked out anew.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -66,7 +66,8 @@ impl FromRequestParts<AppState> for Asked {
             let detail = format!("an idempotency key has 1 to {LONGEST_KEY} visible ASCII characters");
             return Err(Problem::field("Idempotency-Key", detail));
         }
-        Ok(Self(Some(Box::new((key.to_owned(), parts.method.clone(), parts.uri.path().to_owned())))))
+        let path = parts.uri.path_and_query().map_or(parts.uri.path(), |path| path.as_str());
+        Ok(Self(Some(Box::new((key.to_owned(), parts.method.clone(), path.to_owned())))))
     }
 }
 

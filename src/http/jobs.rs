@@ -1,9 +1,11 @@
-//! Jobs of any queue: adding one, and looking at them.
+//! Jobs of any queue: adding one, looking at them, changing them.
 //!
 //! A job with a dedupe key is a wish for a result and walks through intake; one without is a plain job and lives in
 //! Redis alone. Its data is passed on as it came.
 
 mod add;
+mod change;
+mod detail;
 mod options;
 
 use axum::extract::State;
@@ -13,6 +15,11 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 pub(super) use add::{__path_create, create};
+pub(super) use change::{
+    __path_change_delay, __path_change_priority, __path_promote, __path_remove, __path_retry, __path_update_data,
+    change_delay, change_priority, promote, remove, retry, update_data,
+};
+pub(super) use detail::{__path_children, __path_logs, children, logs};
 pub(super) use options::Options;
 
 use super::AppState;
@@ -23,7 +30,7 @@ use super::page::Limit;
 use super::problem::{Code, Problem};
 use super::queues::find;
 use super::view::to_json;
-use crate::queue::{Counts, Error, Job, Queue, Record, State as JobState};
+use crate::queue::{ChildrenCounts, Counts, Error, Job, Queue, Record, State as JobState};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -74,6 +81,11 @@ pub(super) struct JobBody {
     priority: u32,
     /// How many jobs are served before it; only where one job is asked for.
     position: Option<u64>,
+    /// The parent's key, `<prefix>:<queue>:<id>`.
+    parent: Option<String>,
+    /// How many children it has, by what became of them; only where one job is asked for.
+    #[schema(value_type = Option<std::collections::BTreeMap<String, u64>>)]
+    children: Option<ChildrenCounts>,
 }
 
 impl JobBody {
@@ -101,6 +113,8 @@ impl JobBody {
                     delay: job.delay_ms,
                     priority: job.priority,
                     position: None,
+                    parent: job.parent_key,
+                    children: None,
                 }
             }
             // Its data or options are no JSON; nobody can run it.
@@ -182,19 +196,26 @@ pub(super) async fn show(
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let (queue, _) = find(&state, &name)?;
-    let unknown = || Problem::new(Code::JobUnknown, "no job of this queue has this id");
-    // What has a `:` in it is another key of the queue, such as a job's log; but for the runs of schedulers.
-    let is_run = id.starts_with("repeat:")
-        && id.rsplit_once(':').is_some_and(|(_, time)| !time.is_empty() && time.bytes().all(|b| b.is_ascii_digit()));
-    if id.contains(':') && !is_run {
-        return Err(unknown());
+    let job = read(&queue, &id).await?.ok_or_else(unknown)?;
+    Ok(Answer::ok(to_json(&job)).into_response())
+}
+
+/// One job with all that is told of it.
+async fn read(queue: &Queue, id: &str) -> Result<Option<JobBody>, Problem> {
+    if !queue.keys().is_job(id) {
+        return Ok(None);
     }
     // The state first: it is nothing for those of the queue's own keys that are no jobs.
-    let Some(at) = queue.state(&id).await? else { return Err(unknown()) };
-    let record = queue.job(&id).await?.ok_or_else(unknown)?;
+    let Some(at) = queue.state(id).await? else { return Ok(None) };
+    let Some(record) = queue.job(id).await? else { return Ok(None) };
     let position = match at {
-        JobState::Waiting | JobState::Prioritized => queue.position(&id).await?,
+        JobState::Waiting | JobState::Prioritized => queue.position(id).await?,
         _ => None,
     };
-    Ok(Answer::ok(to_json(&JobBody { position, ..JobBody::of(&queue, record, Some(at)) })).into_response())
+    let children = Some(queue.children_counts(id).await?);
+    Ok(Some(JobBody { position, children, ..JobBody::of(queue, record, Some(at)) }))
+}
+
+fn unknown() -> Problem {
+    Problem::new(Code::JobUnknown, "no job of this queue has this id")
 }

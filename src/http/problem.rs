@@ -38,6 +38,12 @@ pub enum Code {
     RequestFinal,
     DeliveryNotDead,
     RunExists,
+    JobWrongState,
+    JobLocked,
+    JobScheduled,
+    TooManyChildren,
+    QueueNotPaused,
+    QueueActive,
     IdempotencyKeyReused,
     IdempotencyKeyInFlight,
     Unauthorized,
@@ -65,9 +71,16 @@ impl Code {
             | Self::KeyUnknown
             | Self::FileUnknown
             | Self::NotFound => StatusCode::NOT_FOUND,
-            Self::RequestFinal | Self::DeliveryNotDead | Self::RunExists | Self::IdempotencyKeyInFlight => {
-                StatusCode::CONFLICT
-            }
+            Self::RequestFinal
+            | Self::DeliveryNotDead
+            | Self::JobWrongState
+            | Self::JobLocked
+            | Self::JobScheduled
+            | Self::TooManyChildren
+            | Self::QueueNotPaused
+            | Self::QueueActive
+            | Self::RunExists
+            | Self::IdempotencyKeyInFlight => StatusCode::CONFLICT,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::StoreUnavailable | Self::RedisUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -100,6 +113,12 @@ impl Code {
             Self::RequestFinal => ("request_final", "The request has ended"),
             Self::DeliveryNotDead => ("delivery_not_dead", "The delivery is neither dead nor suppressed"),
             Self::RunExists => ("run_exists", "Jobs stand where the next runs would be"),
+            Self::JobWrongState => ("job_wrong_state", "The job is not in a state for that"),
+            Self::JobLocked => ("job_locked", "Somebody runs the job"),
+            Self::JobScheduled => ("job_scheduled", "A scheduler waits for the job"),
+            Self::TooManyChildren => ("too_many_children", "The job has too many descendants"),
+            Self::QueueNotPaused => ("queue_not_paused", "The queue is not paused"),
+            Self::QueueActive => ("queue_active", "Jobs of the queue are active"),
             Self::IdempotencyKeyReused => ("idempotency_key_reused", "The idempotency key was used for something else"),
             Self::IdempotencyKeyInFlight => {
                 ("idempotency_key_in_flight", "A request with this idempotency key is under way")
@@ -243,6 +262,14 @@ impl From<queue::Error> for Problem {
                 Self::field(field, source.to_string())
             }
             queue::Error::Scheduler(error) => error.into(),
+            queue::Error::Unfit(source) => {
+                let field = if source == Refused::Priority { "priority" } else { "delay" };
+                Self::field(field, source.to_string())
+            }
+            queue::Error::NotPaused => Self::new(Code::QueueNotPaused, "pause the queue first"),
+            queue::Error::JobsActive => {
+                Self::new(Code::QueueActive, "wait until no job is active, or insist with \"force\"")
+            }
         }
     }
 }

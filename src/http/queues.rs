@@ -1,10 +1,26 @@
-//! Queues: how full they are, pausing and resuming.
+//! Queues: how full they are, pausing and resuming, their limits, and work over all jobs of a state.
 
+mod bulk;
+mod limits;
+
+use std::future::Future;
+use std::num::NonZeroU32;
+
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures::future::try_join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub(super) use bulk::{
+    __path_clean, __path_drain, __path_obliterate, __path_promote, __path_retry, __path_trim_events, FinishedState,
+    clean, drain, obliterate, promote, retry, trim_events,
+};
+pub(super) use limits::{
+    __path_clear_concurrency, __path_clear_rate_limit, __path_remove_rate_limit, __path_set_concurrency,
+    __path_set_rate_limit, clear_concurrency, clear_rate_limit, remove_rate_limit, set_concurrency, set_rate_limit,
+};
 
 use super::AppState;
 use super::auth::{Caller, Operate, Read};
@@ -14,8 +30,9 @@ use super::page::Page;
 use super::problem::Problem;
 use super::view::to_json;
 use crate::catalog::Kind;
+use crate::clock::Millis;
 use crate::id::QueueName;
-use crate::queue::{Counts, Queue};
+use crate::queue::{Counts, Error, Limits, Queue, RateLimit};
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Queue)]
@@ -25,9 +42,24 @@ pub(super) struct QueueBody {
     #[schema(value_type = String)]
     kind: Kind,
     paused: bool,
+    /// How many jobs may be active in the whole queue.
+    #[schema(value_type = Option<u32>)]
+    concurrency: Option<NonZeroU32>,
+    rate_limit: Option<RateBody>,
     /// Jobs by state.
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]
     counts: Counts,
+}
+
+/// At most `max` jobs are taken in each `duration`, in milliseconds.
+#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RateLimit)]
+pub(super) struct RateBody {
+    #[schema(value_type = u32)]
+    max: NonZeroU32,
+    #[schema(value_type = u32)]
+    duration: NonZeroU32,
 }
 
 /// The queue of that name, and what it is for.
@@ -38,9 +70,34 @@ pub(super) fn find(state: &AppState, name: &str) -> Result<(Queue, Kind), Proble
     Ok((queue, queues.catalog().get(name).map_or(Kind::Plain, |entry| entry.kind)))
 }
 
+pub(super) fn now(state: &AppState) -> Millis {
+    state.intake.flights().store().clock().now_ms()
+}
+
 async fn read(queue: &Queue, kind: Kind) -> Result<QueueBody, Problem> {
-    let (paused, counts) = tokio::try_join!(queue.is_paused(), queue.counts())?;
-    Ok(QueueBody { name: queue.name().to_string(), kind, paused, counts })
+    let (limits, counts) = tokio::try_join!(queue.limits(), queue.counts())?;
+    let Limits { is_paused, concurrency, rate } = limits;
+    let rate_limit = rate.map(|RateLimit { max, duration }| RateBody { max, duration });
+    Ok(QueueBody { name: queue.name().to_string(), kind, paused: is_paused, concurrency, rate_limit, counts })
+}
+
+/// Does something to a queue, which is shown as it stands afterwards.
+async fn change<A>(
+    state: &AppState,
+    (caller, asked, raw): (Caller<Operate>, Asked, Bytes),
+    name: &str,
+    act: impl FnOnce(Queue) -> A,
+) -> Result<Response, Problem>
+where
+    A: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let (queue, kind) = find(state, name)?;
+    let acting = act(queue.clone());
+    once(state, &caller.principal, asked, &raw, async move {
+        acting.await?;
+        Ok(Answer::ok(to_json(&read(&queue, kind).await?)))
+    })
+    .await
 }
 
 /// All declared queues, with those that Onetake adds.
@@ -75,12 +132,7 @@ pub(super) async fn pause(
     Path(name): Path<String>,
     Raw(raw): Raw,
 ) -> Result<Response, Problem> {
-    let (queue, kind) = find(&state, &name)?;
-    once(&state, &caller.principal, asked, &raw, async move {
-        queue.pause().await?;
-        Ok(Answer::ok(to_json(&read(&queue, kind).await?)))
-    })
-    .await
+    change(&state, (caller, asked, raw), &name, |queue| async move { queue.pause().await }).await
 }
 
 #[utoipa::path(post, path = "/v1/queues/{queue}/resume", tag = "queues",
@@ -93,10 +145,5 @@ pub(super) async fn resume(
     Path(name): Path<String>,
     Raw(raw): Raw,
 ) -> Result<Response, Problem> {
-    let (queue, kind) = find(&state, &name)?;
-    once(&state, &caller.principal, asked, &raw, async move {
-        queue.resume().await?;
-        Ok(Answer::ok(to_json(&read(&queue, kind).await?)))
-    })
-    .await
+    change(&state, (caller, asked, raw), &name, |queue| async move { queue.resume().await }).await
 }

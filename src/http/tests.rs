@@ -2,6 +2,7 @@
 
 mod access;
 mod input;
+mod operations;
 mod pages;
 mod queues;
 mod schedulers;

@@ -3,9 +3,13 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::change::flag;
 use super::{Error, Queue, plain, scripts};
 use crate::clock::Millis;
 use crate::redis::Error as RedisError;
+
+/// The most descendants that are removed in one script call.
+const MOST_DESCENDANTS: u32 = 5_000;
 
 /// What became of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub enum Removal {
     Locked,
     /// It is the present run of a scheduler: remove that instead.
     Scheduled,
+    /// With so many descendants it would hold everybody up: remove some of them first.
+    TooManyChildren,
 }
 
 impl Queue {
@@ -71,12 +77,26 @@ impl Queue {
     /// # Errors
     /// `Redis`.
     pub async fn remove(&self, id: &str, now: Millis) -> Result<Removal, Error> {
-        let reply = self.run(&scripts::REMOVE, vec![plain(now), Bytes::copy_from_slice(id.as_bytes())]).await?;
+        self.remove_job(id, false, now).await
+    }
+
+    /// Removes a job with its children and theirs, unless somebody runs one of them.
+    ///
+    /// # Errors
+    /// `Redis`.
+    pub async fn remove_with_children(&self, id: &str, now: Millis) -> Result<Removal, Error> {
+        self.remove_job(id, true, now).await
+    }
+
+    async fn remove_job(&self, id: &str, children: bool, now: Millis) -> Result<Removal, Error> {
+        let args = vec![plain(now), Bytes::copy_from_slice(id.as_bytes()), flag(children), plain(MOST_DESCENDANTS)];
+        let reply = self.run(&scripts::REMOVE, args).await?;
         Ok(match reply.int()? {
             0 => Removal::Removed,
             1 => Removal::Absent,
             2 => Removal::Locked,
             3 => Removal::Scheduled,
+            4 => Removal::TooManyChildren,
             other => return Err(RedisError::protocol(format!("no outcome of remove: {other}")).into()),
         })
     }

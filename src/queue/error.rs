@@ -14,6 +14,15 @@ pub enum Error {
     /// There cannot be such a scheduler, or such a next run; nothing was written.
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),
+    /// A job cannot be changed so; nothing was.
+    #[error("the job cannot be changed so")]
+    Unfit(#[source] AddError),
+    /// Pause the queue first: then nobody adds to what is being removed.
+    #[error("the queue is not paused")]
+    NotPaused,
+    /// Wait for them, or insist.
+    #[error("jobs of the queue are active")]
+    JobsActive,
 }
 
 impl Error {

@@ -88,6 +88,11 @@ impl Keys {
         format!("{}events", self.base)
     }
 
+    /// Whether `id` can be a job's at all, and does not name one of the queue's own keys or what hangs on a job.
+    pub fn is_job(&self, id: &str) -> bool {
+        is_job_id(id)
+    }
+
     /// The name under which a worker's blocking connection is listed.
     pub fn worker_client(&self, worker_name: &str) -> String {
         // Redis refuses a name with blanks; the worker would be invisible.
@@ -121,6 +126,22 @@ pub(super) fn check_id(id: &str) -> Result<(), AddError> {
     }
 }
 
+/// As [`Keys::is_job`].
+pub(super) fn is_job_id(id: &str) -> bool {
+    // A scheduler's run, whose scheduler may have colons in its name.
+    if let Some((scheduler, time)) = id.rsplit_once(':')
+        && scheduler.starts_with("repeat:")
+    {
+        return !time.is_empty() && time.bytes().all(|b| b.is_ascii_digit());
+    }
+    match id.split(':').collect::<Vec<_>>()[..] {
+        [id] => !id.is_empty() && !SUFFIXES.contains(&id),
+        // Node producers may choose ids of three parts.
+        [first, _, _] => !SUFFIXES.contains(&first),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +162,18 @@ mod tests {
             ("meta", AddError::ReservedId("meta".to_owned())),
         ] {
             assert_eq!(check_id(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_no_jobs_are_known() {
+        for job in ["1", "a b", "repeat:s:5", "a:b:c"] {
+            assert!(is_job_id(job), "{job}");
+        }
+        for other in
+            ["", "wait", "meta", "1:lock", "a:logs", "repeat:s", "repeat:s:x", "metrics:failed:data", "a:b:c:d"]
+        {
+            assert!(!is_job_id(other), "{other}");
         }
     }
 

@@ -12,10 +12,14 @@
 
 mod add;
 mod admin;
+mod bulk;
+mod change;
+mod detail;
 mod error;
 mod job;
 mod keys;
 mod lease;
+mod limits;
 mod look;
 mod options;
 mod parked;
@@ -36,9 +40,13 @@ use crate::redis::{Redis, Reply, Script};
 
 pub use add::{Add, AddOutcome, Added, EnsureOutcome, Ensured};
 pub use admin::Removal;
+pub use bulk::{Bulk, Step};
+pub use change::{Change, Finished, Retry};
+pub use detail::{Child, ChildKind, ChildrenCounts};
 pub use error::{AddError, Error};
 pub use job::{Job, Record};
 pub use keys::Keys;
+pub use limits::{Limits, RateLimit};
 pub use look::{Counts, State};
 pub use options::{Deduplication, JobBackoff, JobOptions, Keep};
 pub use parked::{ParkedEnd, ParkedHow, ParkedOutcome};

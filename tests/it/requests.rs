@@ -2,4 +2,5 @@
 
 mod following;
 mod jobs;
+mod operations;
 mod refusals;

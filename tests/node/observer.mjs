@@ -1,16 +1,18 @@
 // Looks at a queue through BullMQ's own eyes. A line {"ask": n, "call": "getJobCounts", "args": []} calls that method
-// of Queue; with "job": "17" it calls the method of that job, or dumps the job where no call is named. The answer is
-// {"answer": n, ok, value | error}. Every event of the queue is said too, as {event: "job", name, args}.
+// of Queue; with "job": "17" it calls the method of that job, or dumps the job where no call is named; with "flow" it
+// adds that flow. The answer is {"answer": n, ok, value | error}. Every event of the queue is said too, as
+// {event: "job", name, args}.
 // Environment: REDIS_URL, QUEUE, PREFIX, VERSION.
 
 import { bullmq, obey, peer, say, survive } from './lines.mjs';
 
-const { Queue, QueueEvents } = await bullmq();
+const { FlowProducer, Queue, QueueEvents } = await bullmq();
 const { queue: name, options } = peer();
 
 const queue = new Queue(name, options);
 const events = new QueueEvents(name, options);
 survive(queue, events);
+let flows;
 
 const told = events.emit.bind(events);
 events.emit = (event, args, ...rest) => {
@@ -21,7 +23,12 @@ events.emit = (event, args, ...rest) => {
 await Promise.all([queue.waitUntilReady(), events.waitUntilReady()]);
 say({ event: 'ready' });
 
-async function look({ job: id, call, args = [] }) {
+async function look({ job: id, call, flow, args = [] }) {
+  if (flow) {
+    flows ??= new FlowProducer(options);
+    survive(flows);
+    return (await flows.add(flow)).job.id;
+  }
   if (id === undefined) return queue[call](...args);
   const job = await queue.getJob(id);
   if (!job) return null;

@@ -1,19 +1,7 @@
--- queue/parts/finish.lua: ends a job for good. Needs create.lua, remove.lua and parent.lua.
+-- queue/parts/finish.lua: ends a job for good. Needs options.lua, create.lua, remove.lua and parent.lua.
 
 -- The fields of a job that decide how it ends, in this order.
 local ending_fields = { 'opts', 'atm', 'priority', 'stacktrace', 'parentKey', 'parent', 'deid' }
-local decoded_options = {} -- jobs of one batch mostly have the same text
-
-local function options_of(text)
-  text = text or '{}'
-  local options = decoded_options[text]
-  if not options then
-    local readable, decoded = pcall(cjson.decode, text)
-    options = readable and type(decoded) == 'table' and decoded or {}
-    decoded_options[text] = options
-  end
-  return options
-end
 
 -- Which of the finished stay: the job's own option, else the default { count, age, limit }; count -1 keeps all.
 local function keep_of(option, default)

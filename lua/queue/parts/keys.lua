@@ -27,3 +27,9 @@ local function may_be_in(list, id, most)
   end
   return redis.call('LLEN', list) > most
 end
+
+-- Whether `id` is the run that a scheduler waits for: without it, the schedule ends.
+local function is_present_run(id)
+  local scheduler, time = string.match(id, '^repeat:(.*):(%d+)$')
+  return scheduler ~= nil and tonumber(redis.call('ZSCORE', base .. 'repeat', scheduler)) == tonumber(time)
+end

@@ -10,9 +10,7 @@ local function promote_due(now)
   for _, id in ipairs(ids) do
     local stored = redis.call('HMGET', base .. id, 'priority', 'delay')
     if stored[1] or stored[2] or redis.call('EXISTS', base .. id) == 1 then
-      push_waiting(id, tonumber(stored[1]) or 0, false)
-      emit('waiting', 'jobId', id, 'prev', 'delayed')
-      redis.call('HSET', base .. id, 'delay', '0')
+      promote_job(id, stored[1])
     end
   end
   flush_wait()

@@ -85,6 +85,30 @@ async fn a_scope_opens_what_it_names() {
 }
 
 #[tokio::test]
+async fn what_changes_a_queue_needs_the_scope_operate() {
+    let world = World::with("[http]\nadmin_key = 'correct horse'").await;
+    let admin = [("authorization", "Bearer correct horse")];
+    let wish = json!({"name": "producer", "scopes": ["read", "enqueue"]}).to_string();
+    let made = world.send(Method::POST, "/v1/keys", &admin, wish).await;
+    let bearer = format!("Bearer {}", made.body["key"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let described = world.get("/openapi.json").await.body;
+    let mut refused = 0;
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        let enqueues = path == "/v1/queues/{queue}/jobs";
+        for method in methods.as_object().unwrap().keys().filter(|method| *method != "get") {
+            if path.starts_with("/v1/queues/") && !enqueues {
+                let method: Method = method.to_uppercase().parse().unwrap();
+                let concrete = path.replace("{queue}", "mail").replace("{id}", "1");
+                world.send(method, &concrete, &headers, Body::empty()).await.problem(403, "forbidden");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused >= 19, "{refused}");
+}
+
+#[tokio::test]
 async fn outside_loopback_nothing_is_open() {
     let world = World::with("[http]\nbind = '0.0.0.0:0'").await;
     world.get("/v1/requests").await.problem(401, "unauthorized");

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::redis::testing;
 
-async fn world() -> (World, testing::Server) {
+pub(super) async fn world() -> (World, testing::Server) {
     let server = testing::Server::start();
     let world = World::on(server.settings().url.expose_secret(), "").await;
     let mut up = world.state.redis.watch();

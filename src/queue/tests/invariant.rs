@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::queue::{Keep, ParkedEnd, ParkedHow, Removal};
+use crate::queue::{Bulk, Finished, Keep, ParkedEnd, ParkedHow, Removal, Retry, State};
 
 const LISTS: [&str; 2] = ["wait", "active"];
 const SETS: [&str; 5] = ["prioritized", "delayed", "waiting-children", "completed", "failed"];
@@ -53,6 +53,27 @@ fn any_end(rng: &mut StdRng, now: Millis) -> How {
     }
 }
 
+async fn change_any(queue: &Queue, rng: &mut StdRng, now: Millis) {
+    let id = format!("own{}", rng.random_range(0..8));
+    match rng.random_range(0..4) {
+        0 => queue.retry(&id, Retry::default()).await,
+        1 => queue.promote(&id).await,
+        2 => queue.change_delay(&id, rng.random_range(0..50), now).await,
+        _ => queue.change_priority(&id, rng.random_range(0..4), rng.random_bool(0.5)).await,
+    }
+    .unwrap();
+}
+
+fn any_bulk(rng: &mut StdRng, now: Millis) -> Bulk {
+    let state = State::ALL[rng.random_range(0..State::ALL.len())];
+    match rng.random_range(0..4) {
+        0 => Bulk::Retry { from: Finished::Failed, until: now },
+        1 => Bulk::Promote,
+        2 => Bulk::Drain { delayed: rng.random_bool(0.5) },
+        _ => Bulk::Clean { state, grace_ms: rng.random_range(0..30), most: rng.random_bool(0.5).then_some(2) },
+    }
+}
+
 #[tokio::test]
 async fn a_job_is_in_one_state_whatever_happens() {
     let world = World::keeping(Retention { completed: Keep::last(4), failed: Keep::last(4) }).await;
@@ -61,7 +82,7 @@ async fn a_job_is_in_one_state_whatever_happens() {
     let mut held: Vec<String> = Vec::new();
     for step in 0..400 {
         now += rng.random_range(0..10);
-        match rng.random_range(0..8) {
+        match rng.random_range(0..10) {
             0 | 1 => {
                 let id = rng.random_bool(0.3).then(|| format!("own{}", rng.random_range(0..8)));
                 let jobs = (0..rng.random_range(1..4)).map(|_| Add { id: id.clone(), ..job(any_options(&mut rng)) });
@@ -96,6 +117,10 @@ async fn a_job_is_in_one_state_whatever_happens() {
                     end.timestamp = String::from_utf8_lossy(&timestamp).parse().unwrap();
                 }
                 world.queue.finish_parked(&ends, now).await.unwrap();
+            }
+            8 => change_any(&world.queue, &mut rng, now).await,
+            9 if rng.random_bool(0.3) => {
+                world.queue.run_to_end(&any_bulk(&mut rng, now), now).await.unwrap();
             }
             6 if rng.random_bool(0.5) => {
                 let keep = held.len().min(2);

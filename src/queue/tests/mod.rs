@@ -2,8 +2,11 @@
 
 mod add;
 mod admin;
+mod bulk;
+mod change;
 mod family;
 mod invariant;
+mod limits;
 mod parked;
 mod schedulers;
 mod settle;

@@ -211,6 +211,14 @@ impl Observer {
         self.ask(json!({ "job": job, "call": method, "args": args })).await
     }
 
+    /// Adds a flow, as FlowProducer takes it.
+    ///
+    /// # Panics
+    /// If it cannot be added.
+    pub async fn flow(&mut self, flow: Value) -> Value {
+        self.ask(json!({ "flow": flow })).await
+    }
+
     /// All fields of a job; null if there is no such job.
     pub async fn job(&mut self, job: &str) -> Value {
         self.ask(json!({ "job": job })).await
@@ -237,19 +245,32 @@ impl Observer {
         self.events.iter().filter(|(_, args)| args["jobId"] == job).map(|(name, _)| name.as_str()).collect()
     }
 
-    async fn ask(&mut self, mut command: Value) -> Value {
+    /// As [`Observer::call`]; an error is what the method throws.
+    pub async fn try_call(&mut self, job: &str, method: &str, args: Value) -> Result<Value, String> {
+        let answer = self.answer(json!({ "job": job, "call": method, "args": args })).await;
+        match answer["ok"] == true {
+            true => Ok(answer["value"].clone()),
+            false => Err(answer["error"].to_string()),
+        }
+    }
+
+    async fn ask(&mut self, command: Value) -> Value {
+        let told = command.to_string();
+        let answer = self.answer(command).await;
+        assert_eq!(answer["ok"], true, "{told}: {}", answer["error"]);
+        answer["value"].clone()
+    }
+
+    async fn answer(&mut self, mut command: Value) -> Value {
         self.asked += 1;
         command["ask"] = json!(self.asked);
         self.talk.0.write(&command.to_string());
         let Self { talk, asked, events } = self;
-        let answer = talk
-            .hear(|line| {
-                events.extend(event_of(line));
-                (line["answer"] == *asked).then(|| line.clone())
-            })
-            .await;
-        assert_eq!(answer["ok"], true, "{command}: {}", answer["error"]);
-        answer["value"].clone()
+        talk.hear(|line| {
+            events.extend(event_of(line));
+            (line["answer"] == *asked).then(|| line.clone())
+        })
+        .await
     }
 }
 

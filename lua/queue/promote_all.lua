@@ -1,0 +1,21 @@
+-- queue/promote_all.lua: let delayed jobs wait, those that are due first. Unlike BullMQ's, they keep their priorities.
+-- KEYS     1 base  "<prefix>:<queue>:"
+-- ARGV     1 most  at most so many
+-- RETURNS  [how many wait now, 0 to go on | -1 nothing is left]
+-- COST     O(most * log n)
+local most = tonumber(ARGV[1])
+local ids = redis.call('ZRANGE', delayed_set, 0, most - 1)
+if #ids == 0 then
+  return { 0, -1 }
+end
+redis.call('ZREM', delayed_set, unpack(ids))
+local promoted = 0
+for _, id in ipairs(ids) do
+  if redis.call('EXISTS', base .. id) == 1 then
+    promote_job(id, redis.call('HGET', base .. id, 'priority'))
+    promoted = promoted + 1
+  end
+end
+flush_wait()
+close_gate()
+return { promoted, #ids < most and -1 or 0 }
