@@ -45,7 +45,8 @@ pub async fn measure(report: &mut Report, pace: &Pace) {
         "Working off, beside BullMQ",
         "Plain jobs that do nothing, 200 bytes of JSON each, all events and all finished jobs kept; one worker process. \
          Node: npm bullmq 6.7.0. Crate: bullmq-official 1.4.4. Ours is the whole server, with SQLite and HTTP beside the \
-         runner. Redis: its processor time per job.",
+         runner. Redis keeps nothing on disk here; \
+         what is told of it is its processor time per job.",
     );
     for (concurrency, over_node, over_crate) in [(50, Some(2.4), Some(1.7)), (1, None, Some(1.3))] {
         let mut all: [(Figures, Figures, Figures); 3] = Default::default();
