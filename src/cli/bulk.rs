@@ -75,14 +75,7 @@ mod tests {
     use axum::{Json, Router};
 
     use super::*;
-
-    async fn client(routes: Router) -> Client {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        Client::new(address.parse().unwrap(), None).unwrap()
-    }
+    use crate::cli::client::testing::client;
 
     fn clean(body: Value) -> Bulk<'static> {
         Bulk { queue: "mail", verb: "clean", body, total: None }

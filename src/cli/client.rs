@@ -212,6 +212,20 @@ fn address(server: &Url, path: &[String]) -> Url {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A client of a server that has these routes.
+    pub(in crate::cli) async fn client(routes: axum::Router) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Client::new(address.parse().unwrap(), Some("otk_one_two".to_owned().into())).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

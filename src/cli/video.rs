@@ -203,15 +203,7 @@ mod tests {
     use axum::{Json, Router};
 
     use super::*;
-
-    /// A client of a server that has these routes.
-    async fn client(routes: Router) -> Client {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        Client::new(address.parse().unwrap(), Some("otk_one_two".to_owned().into())).unwrap()
-    }
+    use crate::cli::client::testing::client;
 
     fn items(count: usize) -> Vec<Item> {
         let text: String = (0..count).map(|n| format!("n{n},f{n}\n")).collect();
