@@ -29,8 +29,10 @@ for i = 1, #page, 2 do
   local id = run_id(scheduler, due)
   if not will_be_taken(id) then
     local fields = redis.call('HGETALL', scheduler_hash(scheduler))
-    if #fields > 0 then
-      local run = redis.call('HMGET', base .. id, 'opts', 'data')
+    local run = redis.call('HMGET', base .. id, 'opts', 'data')
+    local template = redis.call('HMGET', scheduler_hash(scheduler), 'data', 'ic')
+    -- A repeatable of BullMQ 5 keeps its data in its run alone, and its producer adds that one after the schedule.
+    if #fields > 0 and (run[2] or template[1] or template[2]) then
       halted[#halted + 1] = { scheduler, texts[due], fields, run[1], run[2] }
     end
   end
