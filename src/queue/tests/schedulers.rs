@@ -298,6 +298,15 @@ async fn a_chain_with_a_limit_is_not_mended_by_guessing() {
 }
 
 #[tokio::test]
+async fn a_repeatable_of_bullmq_5_without_its_run_yet_is_not_mended() {
+    let world = World::new().await;
+    world.run(&["ZADD", "bull:q:repeat", &SLOT.to_string(), "s"]).await;
+    world.run(&["HSET", "bull:q:repeat:s", "name", "n", "every", "1000"]).await;
+    assert!(world.queue.mend_schedulers(SLOT).await.unwrap().is_empty(), "its producer adds the run next");
+    assert_eq!(world.see(&format!("EXISTS bull:q:{}", run(SLOT))).await, "0");
+}
+
+#[tokio::test]
 async fn a_repeatable_of_bullmq_5_keeps_its_data() {
     let world = World::new().await;
     let key = "0123456789abcdef0123456789abcdef";
