@@ -6,7 +6,7 @@ COPY . .
 # The caches keep dependencies between builds; the binary is copied out because caches are no part of the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked && cp target/release/onetake /onetake
+    cargo build --profile dist --locked && cp target/dist/onetake /onetake
 
 FROM debian:bookworm-slim
 # ffmpeg and the font draw videos, the certificates are for Telegram and webhooks, curl asks for the health below.

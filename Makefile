@@ -21,7 +21,7 @@ test: ## Install what is missing, and run all tests
 
 bench: ## Measure on servers of its own, and write BENCHMARKS.md (SCENE=engine: one scene; ONETAKE_BENCH_QUICK=1: a short look, nothing written)
 	@tests/setup/install test
-	. tests/setup/tools.sh && cargo bench --locked --bench requests -- $(SCENE)
+	. tests/setup/tools.sh && cargo bench --locked --profile dist --bench requests -- $(SCENE)
 
 fmt: ## Format the code
 	cargo fmt

@@ -4,19 +4,17 @@
 //! publisher tell Redis. Nothing is acknowledged before SQL has committed.
 
 mod follower;
+mod hot;
 mod submit;
 mod watch;
-
-use std::sync::Arc;
-use std::time::Duration;
-
-use moka::sync::Cache;
 
 use crate::catalog::Catalog;
 use crate::dedupe::{Dedupe, Wakes, What};
 use crate::flight::Flights;
 use crate::publish::{Announcer, Publisher};
 use crate::store;
+
+use hot::Hot;
 
 pub use follower::{Follower, FollowerAnswer, PARKED_FIELD, parked_mark};
 pub use submit::{Deliver, Submit, Submitted, SubscriberSpec};
@@ -47,20 +45,14 @@ pub struct Intake {
     flights: Flights,
     announcer: Announcer,
     catalog: Catalog,
-    /// Ready answers of the last second, for askers who only poll.
-    hot: Cache<(String, String), Arc<submit::Hot>>,
+    hot: Hot,
     /// Whether a bot token is configured, so that a chat can be reached.
     has_telegram: bool,
 }
 
 impl Intake {
     pub fn new(flights: Flights, announcer: Announcer, catalog: Catalog, has_telegram: bool) -> Self {
-        let hot = Cache::builder()
-            .max_capacity(10_000)
-            .time_to_live(Duration::from_secs(1))
-            .support_invalidation_closures()
-            .build();
-        Self { flights, announcer, catalog, hot, has_telegram }
+        Self { flights, announcer, catalog, hot: Hot::new(), has_telegram }
     }
 
     pub fn flights(&self) -> &Flights {
@@ -86,9 +78,7 @@ impl Intake {
     /// A flight changed, here or elsewhere: what this process remembers of it is old.
     pub fn forget_hot(&self, flight: &str, what: What) {
         if what != What::Progress {
-            let flight = flight.to_owned();
-            // Few entries live here for a second; looking through them is cheaper than a second index.
-            let _ = self.hot.invalidate_entries_if(move |_, hot| hot.flight == flight);
+            self.hot.forget(flight);
         }
     }
 }

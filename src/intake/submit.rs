@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Error, Intake};
+use super::{Error, Intake, hot};
 use crate::clock::{Millis, millis};
 use crate::config;
 use crate::dedupe::{Look, What};
@@ -96,15 +96,6 @@ pub enum Submitted {
     KeyReused,
 }
 
-/// A ready answer in this process's memory.
-#[derive(Debug)]
-pub(super) struct Hot {
-    pub flight: String,
-    pub generation: i64,
-    pub result: Bytes,
-    pub made_at_ms: Millis,
-}
-
 impl Intake {
     /// Takes a wish in. What it returns may be told to the asker.
     ///
@@ -119,26 +110,24 @@ impl Intake {
         let may_skip_sql =
             submit.subscriber.deliver == Deliver::Poll && !submit.refresh && submit.idempotency.is_none();
         let now_ms = self.flights.store().clock().now_ms();
-        if may_skip_sql
-            && let Some(hot) = self.hot.get(&(scope.to_owned(), submit.key.clone()))
-            && max_age_ms.is_none_or(|max| now_ms - hot.made_at_ms <= max)
+        let hot_name = may_skip_sql.then(|| hot::Name::of(scope, &submit.key));
+        if let Some(name) = &hot_name
+            && let Some(known) = self.hot.get(name)
+            && max_age_ms.is_none_or(|max| now_ms - known.made_at_ms <= max)
         {
-            return Ok(ready(&submit, &hot));
+            return Ok(ready(&submit, &known));
         }
         let member = format!("{} {}", submit.subscriber.channel().as_str(), submit.subscriber.id);
         let look = self.dedupe().claim(scope, &submit.key, now_ms, max_age_ms, submit.refresh, member).await.ok();
         fault::point("accept.claimed");
-        if let (true, Some(Look::Ready { flight, generation, result, made_at_ms })) = (may_skip_sql, &look) {
-            let hot = Hot {
-                flight: flight.clone(),
-                generation: *generation,
-                result: result.clone(),
-                made_at_ms: *made_at_ms,
-            };
-            let answer = ready(&submit, &hot);
-            self.hot.insert((scope.to_owned(), submit.key.clone()), Arc::new(hot));
-            return Ok(answer);
-        }
+        let look = match (look, hot_name) {
+            (Some(Look::Ready { flight, generation, result, made_at_ms }), Some(name)) => {
+                let known = Arc::new(hot::Ready { flight, generation, result, made_at_ms });
+                self.hot.offer(name, &known);
+                return Ok(ready(&submit, &known));
+            }
+            (look, _) => look,
+        };
         let run = run_spec(entry.scope.work(), &entry.settings, &submit);
         let subscription = submit.subscriber.subscription(id::new_id());
         let ask = Ask {
@@ -232,12 +221,12 @@ impl Intake {
     }
 }
 
-fn ready(submit: &Submit, hot: &Hot) -> Submitted {
+fn ready(submit: &Submit, known: &hot::Ready) -> Submitted {
     Submitted::Ready {
         key: submit.key.clone(),
-        generation: hot.generation,
-        result: hot.result.clone(),
-        made_at_ms: hot.made_at_ms,
+        generation: known.generation,
+        result: known.result.clone(),
+        made_at_ms: known.made_at_ms,
     }
 }
 

@@ -1,8 +1,9 @@
 //! `make bench`: what Onetake costs, measured beside what it stands on, and written to `BENCHMARKS.md`.
 //!
-//! The release binary is measured as a process of its own, with a Redis that keeps an append-only file and stores whose
-//! commits wait for the disk. Where a target is a ratio, both sides are measured in turn, round by round, so that a
-//! machine that slows down slows down both. The load comes from a third process on the same cores.
+//! The binary as it is distributed (profile `dist`) is measured as a process of its own, with a Redis that keeps an
+//! append-only file and stores whose commits wait for the disk. Where a target is a ratio, both sides are measured in
+//! turn, round by round, so that a machine that slows down slows down both. The load comes from a third process on the
+//! same cores.
 //!
 //! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `engine`; the sections of others stay as they were measured before.
 //! `--quick` (or `ONETAKE_BENCH_QUICK=1`) runs one short round of each, to see that all works, and writes nothing.

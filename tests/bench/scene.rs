@@ -1,4 +1,4 @@
-//! A server to measure: the release binary with its production settings, a durable Redis and a durable store.
+//! A server to measure: the binary as it is distributed, with its production settings, a durable Redis and a durable store.
 
 use std::net::SocketAddr;
 use std::time::Duration;

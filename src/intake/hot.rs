@@ -1,0 +1,121 @@
+//! Ready answers of the last second, in this process's memory, for askers who only poll.
+//!
+//! Most keys are asked for rarely, and to remember those costs more than it saves: an answer is kept when its key is
+//! asked for a second time before another key has taken its place at the door (the doorkeeper of TinyLFU).
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+
+use crate::clock::Millis;
+
+const KEPT_FOR: Duration = Duration::from_secs(1);
+const MOST: u64 = 10_000;
+/// Keys that were asked for once, at most.
+const PLACES: usize = 4_096;
+
+/// A ready answer.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub flight: String,
+    pub generation: i64,
+    pub result: Bytes,
+    pub made_at_ms: Millis,
+}
+
+/// The answers by scope and key. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Hot {
+    answers: Cache<Box<str>, Arc<Ready>>,
+    door: Arc<Door>,
+}
+
+/// The last key that was asked for, at each place.
+struct Door {
+    hasher: RandomState,
+    places: Vec<AtomicU64>,
+}
+
+/// What a key is called here.
+pub(super) struct Name(Box<str>);
+
+impl Name {
+    pub fn of(scope: &str, key: &str) -> Self {
+        // A scope is the name of a queue, which holds no blank.
+        Self(format!("{scope} {key}").into())
+    }
+}
+
+impl Hot {
+    pub fn new() -> Self {
+        let answers =
+            Cache::builder().max_capacity(MOST).time_to_live(KEPT_FOR).support_invalidation_closures().build();
+        let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        Self { answers, door: Arc::new(Door { hasher: RandomState::new(), places }) }
+    }
+
+    pub fn get(&self, name: &Name) -> Option<Arc<Ready>> {
+        self.answers.get(&name.0)
+    }
+
+    /// Keeps an answer, if its key comes again.
+    pub fn offer(&self, name: Name, ready: &Arc<Ready>) {
+        if self.door.has_seen(&name.0) {
+            self.answers.insert(name.0, ready.clone());
+        }
+    }
+
+    /// A flight changed: what is remembered of it is old.
+    pub fn forget(&self, flight: &str) {
+        let flight = flight.to_owned();
+        // Few entries live here for a second; looking through them is cheaper than a second index.
+        let _ = self.answers.invalidate_entries_if(move |_, ready| ready.flight == flight);
+    }
+}
+
+impl Door {
+    /// Whether the key was the last at its place; it is from now on. Two that hash alike cost an entry, no more.
+    fn has_seen(&self, name: &str) -> bool {
+        let hash = self.hasher.hash_one(name);
+        let place = usize::try_from(hash % PLACES as u64).expect("the places are few");
+        self.places[place].swap(hash, Ordering::Relaxed) == hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(flight: &str) -> Arc<Ready> {
+        Arc::new(Ready { flight: flight.into(), generation: 1, result: Bytes::from_static(b"1"), made_at_ms: 0 })
+    }
+
+    #[test]
+    fn an_answer_is_kept_when_its_key_comes_again() {
+        let hot = Hot::new();
+        let name = || Name::of("video", r#"["anna"]"#);
+        hot.offer(name(), &ready("f"));
+        assert!(hot.get(&name()).is_none());
+        hot.offer(name(), &ready("f"));
+        assert_eq!(hot.get(&name()).map(|ready| ready.generation), Some(1));
+        assert!(hot.get(&Name::of("video", r#"["ivan"]"#)).is_none());
+    }
+
+    #[test]
+    fn a_flight_that_changed_is_forgotten() {
+        let hot = Hot::new();
+        for flight in ["a", "b"] {
+            let name = || Name::of("video", flight);
+            hot.offer(name(), &ready(flight));
+            hot.offer(name(), &ready(flight));
+        }
+        hot.forget("a");
+        assert!(hot.get(&Name::of("video", "a")).is_none());
+        assert!(hot.get(&Name::of("video", "b")).is_some());
+    }
+}
