@@ -123,7 +123,7 @@ impl Intake {
         let look = match (look, hot_name) {
             (Some(Look::Ready { flight, generation, result, made_at_ms }), Some(name)) => {
                 let known = Arc::new(hot::Ready { flight, generation, result, made_at_ms });
-                self.hot.offer(name, &known);
+                self.hot.offer(name, &known, now_ms);
                 return Ok(ready(&submit, &known));
             }
             (look, _) => look,
