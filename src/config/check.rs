@@ -20,7 +20,7 @@ use crate::retry::Backoff;
 pub const DELIVERY_QUEUE: &str = "onetake-delivery";
 
 /// The names that `processor = { kind = "builtin", name = "..." }` may give.
-pub const BUILTIN_PROCESSORS: [&str; 5] = ["video", "noop", "echo", "sleep", "fail"];
+pub const BUILTIN_PROCESSORS: &[&str] = &["video", "slots", "noop", "echo", "sleep", "fail"];
 
 /// One reason not to start.
 #[derive(Clone, Debug, PartialEq, Eq)]

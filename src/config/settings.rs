@@ -164,7 +164,7 @@ fn keep() -> u64 {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Processor {
-    /// Rust code in this binary, by name: "video", "noop", "echo", "sleep", "fail".
+    /// Rust code in this binary, by name: "video", "slots", "noop", "echo", "sleep", "fail".
     Builtin { name: String },
     /// A program: the job on stdin, the result on stdout.
     Command {

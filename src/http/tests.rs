@@ -30,6 +30,7 @@ use crate::intake::Intake;
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
 use crate::store::Store;
+use crate::workloads::{On, Workloads};
 
 struct World {
     state: AppState,
@@ -80,6 +81,7 @@ impl World {
         let intake = Intake::new(flights, announcer, catalog, false);
         let state = Server::new(Parts {
             intake,
+            workloads: Workloads::new(&On { store: store.clone() }),
             access: keys(&settings, store),
             redis,
             files: settings.files_dir.clone(),

@@ -38,10 +38,10 @@ fn no_file_names_a_path_of_somebody_s_machine() {
 
 /// The floors of the house, as README tells them; a file imports from its own floor and from lower ones.
 const FLOORS: &[&[&str]] = &[
-    &["batch", "clock", "fault", "id", "retry", "text"],
+    &["batch", "clock", "fault", "id", "refusal", "retry", "text"],
     &["config"],
     &["files", "redis", "store", "telemetry"],
-    &["access", "catalog", "dedupe", "flight", "pace", "processor", "publish", "queue"],
+    &["access", "catalog", "dedupe", "flight", "idempotency", "pace", "processor", "publish", "queue"],
     &["intake", "reconcile", "runner"],
     &["delivery", "workloads"],
     &["http"],
