@@ -84,6 +84,17 @@ const LONGEST_NAME: usize = 100;
 #[serde(transparent)]
 pub struct Name(pub String);
 
+impl Name {
+    /// `text` without blanks around it, if it can be a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let is_fit = !text.is_empty()
+            && text.chars().count() <= LONGEST_NAME
+            && !text.chars().any(|c| c.is_control() || is_invisible(c));
+        is_fit.then(|| Self(text.to_owned()))
+    }
+}
+
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Words;
@@ -95,11 +106,7 @@ impl<'de> Deserialize<'de> for Name {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Name, E> {
-                let text = text.trim();
-                let is_fit = !text.is_empty()
-                    && text.chars().count() <= LONGEST_NAME
-                    && !text.chars().any(|c| c.is_control() || is_invisible(c));
-                if is_fit { Ok(Name(text.to_owned())) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
+                Name::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
 
             fn visit_i64<E>(self, number: i64) -> Result<Name, E> {

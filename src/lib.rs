@@ -5,6 +5,7 @@
 pub mod access;
 pub mod app;
 pub mod batch;
+pub mod cache;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
+use crate::cache::Cache;
 use crate::catalog::{Catalog, Entry, Kind};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -81,7 +82,8 @@ impl Parts {
         let intake = Intake::new(flights.clone(), announcer.clone(), catalog, chats.is_some());
         let webhook = Webhook::new(&settings.webhook, settings.delivery.time_limit.0)
             .map_err(|error| anyhow!("webhook: {error}"))?;
-        let workloads = Workloads::new(&On { store: store.clone() });
+        let cache = Cache::new(redis.clone(), &settings.redis.namespace, &settings.cache);
+        let workloads = Workloads::new(&On { store: store.clone(), cache });
         let worker = format!("{WORKER_PREFIX}{}", &crate::id::new_token()[..8]);
         Ok(Self {
             settings,

@@ -17,6 +17,7 @@ mod mailbox;
 mod metrics;
 mod openapi;
 mod page;
+mod pickup;
 mod problem;
 mod queues;
 mod requests;

@@ -3,14 +3,17 @@
 //! Those that are asked for by verbs ([`verbs`]) are built and registered here, one line each.
 
 pub mod audit;
+pub mod pickup;
 pub mod slots;
 pub mod verbs;
 pub mod videos;
 
 use std::sync::Arc;
 
+use crate::cache::Cache;
 use crate::processor::builtin::Builtins;
 use crate::store::Store;
+use pickup::Pickup;
 use slots::Slots;
 use verbs::Worked;
 
@@ -18,20 +21,24 @@ use verbs::Worked;
 #[derive(Clone)]
 pub struct Workloads {
     pub slots: Slots,
+    pub pickup: Pickup,
 }
 
 /// What they stand on.
 pub struct On {
     pub store: Store,
+    pub cache: Cache,
 }
 
 impl Workloads {
+    /// Needs to be called inside a tokio runtime.
     pub fn new(on: &On) -> Self {
-        Self { slots: Slots::new(on.store.clone()) }
+        Self { slots: Slots::new(on.store.clone()), pickup: Pickup::new(on.store.clone(), on.cache.clone()) }
     }
 
     /// Their processors, by the name of their queue.
     pub fn register(&self, builtins: &mut Builtins) {
         builtins.insert(slots::NAME, Arc::new(Worked(self.slots.clone())));
+        builtins.insert(pickup::NAME, Arc::new(Worked(self.pickup.clone())));
     }
 }

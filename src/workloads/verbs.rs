@@ -212,7 +212,7 @@ mod tests {
         let (first, again) = (key(r#"{"times":1}"#, "1@5").await, key(r#"{"times":1}"#, "1@5").await);
         assert_eq!(first, again);
         assert_ne!(first.key, key(r#"{"times":1}"#, "1@6").await.key, "ids begin anew in a wiped Redis");
-        let own = key(r#"{"idempotencyKey":"job 1@5","times":1}"#, "9@9").await;
+        let own = key(r#"{"idempotencyKey":"1@5","times":1}"#, "9@9").await;
         assert_ne!(own.key, first.key, "no bot's key passes for an identity");
         let named = key(r#"{"idempotencyKey":"k","times":1}"#, "1@5").await;
         assert_eq!(named, key(r#"{"times":1,"idempotencyKey":"k"}"#, "2@6").await);
