@@ -255,6 +255,7 @@ mod tests {
             "key revoke abc",
             "config show",
             "config default",
+            "config alerts",
             "doctor",
             "completions zsh",
         ] {
