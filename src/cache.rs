@@ -182,3 +182,6 @@ impl Cache {
 fn count(page: &Page<'_>, result: &'static str) {
     counter!("onetake_cache_reads_total", "list" => page.list, "result" => result).increment(1);
 }
+
+#[cfg(test)]
+mod tests;

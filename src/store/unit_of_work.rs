@@ -141,9 +141,18 @@ impl Store {
     {
         let mut attempt = 1;
         loop {
-            // A database that cannot be reached now is told to the caller at once: nothing was begun.
             let asked = Instant::now();
-            let tx = self.begin().await?;
+            let tx = match self.begin().await {
+                Ok(tx) => tx,
+                // SQLite says here that somebody else is writing.
+                Err(Error::Conflict(_)) if attempt < ATTEMPTS => {
+                    before_next(name, attempt, "conflict").await;
+                    attempt += 1;
+                    continue;
+                }
+                // A database that cannot be reached now is told to the caller at once: nothing was begun.
+                Err(error) => return Err(error.into()),
+            };
             let started = Instant::now();
             match &tx.inner {
                 // One writer at a time: whoever waits for it waits for a lock.
@@ -170,11 +179,7 @@ impl Store {
                 Some(of_store) if of_store.is_repeatable() && attempt < ATTEMPTS => of_store.kind(),
                 _ => return Err(error),
             };
-            counter!("onetake_store_retries_total", "name" => name, "kind" => kind).increment(1);
-            warn!(unit_of_work = name, attempt, kind, "repeating unit of work {name}");
-            let longest = FIRST_DELAY * 2u32.pow(attempt - 1);
-            let kept = 0.5 + rand::rng().random::<f64>() / 2.0;
-            tokio::time::sleep(longest.mul_f64(kept)).await;
+            before_next(name, attempt, kind).await;
             attempt += 1;
         }
     }
@@ -189,6 +194,15 @@ impl Store {
         };
         Ok(Tx { inner, clock: self.inner.clock.clone(), _turn: turn })
     }
+}
+
+/// Counts a repetition, and waits as long as is due before it.
+async fn before_next(name: &'static str, attempt: u32, kind: &'static str) {
+    counter!("onetake_store_retries_total", "name" => name, "kind" => kind).increment(1);
+    warn!(unit_of_work = name, attempt, kind, "repeating unit of work {name}");
+    let longest = FIRST_DELAY * 2u32.pow(attempt - 1);
+    let kept = 0.5 + rand::rng().random::<f64>() / 2.0;
+    tokio::time::sleep(longest.mul_f64(kept)).await;
 }
 
 fn waited_for_lock(name: &'static str, waited: Duration) {
