@@ -27,6 +27,7 @@ create table pickup_history (
 );
 create index pickup_history_owner on pickup_history (owner, id);
 create index pickup_history_order on pickup_history (order_id, id);
+create index pickup_history_age on pickup_history (at_ms);
 
 -- Raised by each change of a user's orders, in its transaction: a cached page of an older version is not served.
 -- Rows stay, as a version that began anew could be one that Redis still knows.

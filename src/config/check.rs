@@ -103,6 +103,7 @@ fn durations(settings: &Settings, problems: &mut Problems) {
         ("retention.idempotency_keys", retention.idempotency_keys),
         ("retention.requests", retention.requests),
         ("retention.mailbox", retention.mailbox),
+        ("retention.histories", retention.histories),
         ("retention.files", retention.files),
         ("retention.every", retention.every),
     ];

@@ -288,6 +288,7 @@ pub struct Retention {
     pub idempotency_keys: Span,
     pub requests: Span,
     pub mailbox: Span,
+    pub histories: Span,
     pub files: Span,
     pub every: Span,
 }

@@ -1,16 +1,20 @@
-//! Idempotency keys over several servers and over time.
+//! Idempotency keys over several servers, and what goes with time.
 
 use futures::future::join_all;
 use serde_json::json;
 
-use super::sync;
+use super::{accept, sync};
 use crate::support::on_each_store;
 use crate::support::server::Onetake;
 use crate::support::store::{StoreKind, TestStore};
 use crate::support::wait::{self, PATIENCE};
 use crate::support::world::World;
 
-on_each_store!(a_key_that_is_raced_has_one_effect_and_one_answer, keys_are_swept_when_they_are_old);
+on_each_store!(
+    a_key_that_is_raced_has_one_effect_and_one_answer,
+    keys_are_swept_when_they_are_old,
+    old_histories_go_and_what_is_here_keeps_its_own,
+);
 
 async fn a_key_that_is_raced_has_one_effect_and_one_answer(kind: StoreKind) {
     let world = World::new(kind).await;
@@ -58,4 +62,28 @@ async fn keys_are_swept_when_they_are_old(kind: StoreKind) {
     .await;
     assert_eq!(book().await.header("idempotency-replayed"), "", "it is a new question");
     assert_eq!(world.store.numbers("select count(*) from bookings").await, [1]);
+}
+
+async fn old_histories_go_and_what_is_here_keeps_its_own(kind: StoreKind) {
+    let mut world = World::new(kind).await;
+    world.setup = world.setup.env("ONETAKE_RETENTION__EVERY", "200ms");
+    let server = world.server().await;
+    sync(&server, 2).await;
+    server.post("/v1/slots/book", json!({"slot": 0, "user": "olga"})).await.expect(200);
+    accept(&server, "olga", &["gone", "here"]).await;
+    let age = "- 800 * 86400000";
+    for (table, column) in [("ownership_audit", "at_ms"), ("pickup_history", "at_ms")] {
+        world.store.change(&format!("update {table} set {column} = {column} {age}")).await;
+    }
+    world.store.change("update bookings set starts_at_ms = 1").await;
+    world.store.change("update slots set starts_at_ms = 1 where id = '0'").await;
+    world.store.change("delete from pickup_orders where id = 'gone'").await;
+    wait::until_true("old lines to go", PATIENCE, async || {
+        let left = "select (select count(*) from ownership_audit) + (select count(*) from bookings)
+          + (select count(*) from slots) + (select count(*) from pickup_history)";
+        world.store.numbers(left).await == [2]
+    })
+    .await;
+    assert_eq!(world.store.texts("select order_id from pickup_history").await, ["here"]);
+    assert_eq!(world.store.texts("select id from slots").await, ["1"]);
 }
