@@ -194,6 +194,8 @@ async fn open_postgres(url: &str, settings: &config::Store) -> Result<PgPool, Er
         .options([
             ("idle_in_transaction_session_timeout", "30000"),
             ("lock_timeout", "10000"),
+            // Whoever waited for a row looks again in a statement of its own, which must see what was committed meanwhile.
+            ("default_transaction_isolation", "read committed"),
             // Every statement of a job's way finds its rows by an index. A plan made while the tables were small, and kept,
             // reads whole tables when they have grown; one made anew looks at their size first.
             ("plan_cache_mode", "force_custom_plan"),

@@ -127,7 +127,12 @@ impl Pickup {
     {
         let changed = Changed::default();
         let noted = changed.clone();
-        let answered = idempotency::unit_of_work(&self.store, name, key, move |tx| work(tx, noted.clone())).await?;
+        let answered = idempotency::unit_of_work(&self.store, name, key, move |tx| {
+            // A try before this one was rolled back, and what it noted never was.
+            noted.clear();
+            work(tx, noted.clone())
+        })
+        .await?;
         if let Some((owner, version)) = changed.take() {
             for list in list::LISTS {
                 self.cache.forget(list, &owner, version).await;
@@ -146,6 +151,10 @@ impl Changed {
     fn note(&self, owner: &str, version: i64) {
         owner.clone_into(&mut self.0.0.lock().expect("no user panics inside"));
         self.0.1.store(version, Ordering::SeqCst);
+    }
+
+    fn clear(&self) {
+        self.0.1.store(0, Ordering::SeqCst);
     }
 
     fn take(&self) -> Option<(String, i64)> {

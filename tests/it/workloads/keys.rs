@@ -71,7 +71,8 @@ async fn old_histories_go_and_what_is_here_keeps_its_own(kind: StoreKind) {
     sync(&server, 2).await;
     server.post("/v1/slots/book", json!({"slot": 0, "user": "olga"})).await.expect(200);
     accept(&server, "olga", &["gone", "here"]).await;
-    let age = "- 800 * 86400000";
+    // 800 days.
+    let age = "- 69120000000";
     for (table, column) in [("ownership_audit", "at_ms"), ("pickup_history", "at_ms")] {
         world.store.change(&format!("update {table} set {column} = {column} {age}")).await;
     }

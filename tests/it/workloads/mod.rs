@@ -2,6 +2,7 @@
 
 mod bots;
 mod clocks;
+mod command_line;
 mod contest;
 mod crash;
 mod keys;
