@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds since 1970, as in BullMQ's keys and in our columns.
@@ -63,6 +64,11 @@ fn system_ms() -> Millis {
 /// A duration in whole milliseconds; what does not fit is the largest that does.
 pub fn millis(duration: Duration) -> Millis {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A moment as people and programs read it, in UTC.
+pub fn rfc3339(ms: Millis) -> String {
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// A duration as people write it: "500ms", "30s", "7d".

@@ -50,3 +50,7 @@ pub const POINTS: &[&str] = &[
 
 /// Those on the way of a scheduler's run, which no request passes.
 pub const SCHEDULER_POINTS: &[&str] = &["schedule.taken", "schedule.made"];
+
+/// Those on the way of a workload's verb, which no request for a result passes.
+pub const WORKLOAD_POINTS: &[&str] =
+    &["once.taken", "once.stored", "once.committed", "pickup.forgotten", "verb.answered"];

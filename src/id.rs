@@ -5,8 +5,11 @@
 
 use std::fmt;
 
+use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::text::is_invisible;
 
 /// A name that BullMQ can use as a queue name.
 ///
@@ -68,9 +71,53 @@ impl fmt::Display for QueueName {
 }
 
 impl<'de> Deserialize<'de> for QueueName {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        Self::parse(&text).map_err(D::Error::custom)
+    }
+}
+
+const LONGEST_NAME: usize = 100;
+
+/// Who or what somebody is elsewhere: a text, or an integer that is kept as one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Name(pub String);
+
+impl Name {
+    /// `text` without blanks around it, if it can be a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let is_fit = !text.is_empty()
+            && text.chars().count() <= LONGEST_NAME
+            && !text.chars().any(|c| c.is_control() || is_invisible(c));
+        is_fit.then(|| Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a text of 1 to {LONGEST_NAME} visible characters, or an integer")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Name, E> {
+                Name::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Name, E> {
+                Ok(Name(number.to_string()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Name, E> {
+                Ok(Name(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Words).map_err(D::Error::custom)
     }
 }
 

@@ -236,8 +236,12 @@ impl Reconciler {
         if self.memory.retained_at.is_some_and(|at| at.elapsed() < kept.every.0) {
             return Ok(());
         }
-        let retention =
-            Retention { idempotency_keys: kept.idempotency_keys.0, requests: kept.requests.0, mailbox: kept.mailbox.0 };
+        let retention = Retention {
+            idempotency_keys: kept.idempotency_keys.0,
+            requests: kept.requests.0,
+            mailbox: kept.mailbox.0,
+            histories: kept.histories.0,
+        };
         if self.flights.forget_old(retention, page).await? {
             // More is left: the next step goes on.
             return Ok(());

@@ -1,10 +1,13 @@
-//! Logs on stderr, so that stdout stays for answers.
+//! Logs on stderr, so that stdout stays for answers, and what Prometheus is to be told to watch.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+
+/// Alert rules for Prometheus, as a rule file.
+pub const ALERTS: &str = include_str!("telemetry/alerts.yml");
 
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
+use crate::cache::Cache;
 use crate::catalog::{Catalog, Entry, Kind};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -28,6 +29,7 @@ use crate::store::Store;
 use crate::workloads::videos::keep::Videos;
 use crate::workloads::videos::render::Renderer;
 use crate::workloads::videos::wish;
+use crate::workloads::{On, Workloads};
 
 /// Jobs taken in one call by a queue that only accepts: its jobs are not worked on, so that nothing is gained by waiting.
 const INTAKE_BATCH: usize = 256;
@@ -51,6 +53,7 @@ pub struct Parts {
     pub files: FileStore,
     pub chats: Option<Chats>,
     pub webhook: Webhook,
+    pub workloads: Workloads,
     pub worker: String,
 }
 
@@ -79,6 +82,8 @@ impl Parts {
         let intake = Intake::new(flights.clone(), announcer.clone(), catalog, chats.is_some());
         let webhook = Webhook::new(&settings.webhook, settings.delivery.time_limit.0)
             .map_err(|error| anyhow!("webhook: {error}"))?;
+        let cache = Cache::new(redis.clone(), &settings.redis.namespace, &settings.cache);
+        let workloads = Workloads::new(&On { store: store.clone(), cache });
         let worker = format!("{WORKER_PREFIX}{}", &crate::id::new_token()[..8]);
         Ok(Self {
             settings,
@@ -96,6 +101,7 @@ impl Parts {
             files,
             chats,
             webhook,
+            workloads,
             worker,
         })
     }
@@ -109,6 +115,7 @@ impl Parts {
         let mut builtins = builtin::standard();
         let renderer = Renderer::new(self.settings.videos.clone(), self.files.clone());
         builtins.insert("video", Arc::new(renderer));
+        self.workloads.register(&mut builtins);
         let mut processors: BTreeMap<String, Arc<dyn Processor>> = BTreeMap::new();
         for (name, queue) in &self.settings.queues.declared {
             if let Some(processor) = &queue.processor {

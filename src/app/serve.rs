@@ -117,6 +117,7 @@ fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> 
         files: parts.settings.files_dir.clone(),
         bot: parts.chats.as_ref().map(|chats| chats.telegram.bot_id().to_owned()),
         webhook: parts.webhook.clone(),
+        workloads: parts.workloads.clone(),
         metrics: Some(metrics),
     })
 }

@@ -33,6 +33,9 @@ pub(super) enum Command {
     /// Print the annotated defaults: the reference of all settings.
     #[command(after_help = "Example:\n  onetake config default > onetake.toml")]
     Default,
+    /// Print the alert rules for Prometheus.
+    #[command(after_help = "Example:\n  onetake config alerts > onetake-alerts.yml")]
+    Alerts,
 }
 
 impl Command {
@@ -58,6 +61,10 @@ impl Command {
             }
             Self::Default if output.is_json() => output.text(&serde_json::json!({ "toml": DEFAULTS }).to_string()),
             Self::Default => output.text(DEFAULTS),
+            Self::Alerts if output.is_json() => {
+                output.text(&serde_json::json!({ "yaml": telemetry::ALERTS }).to_string())
+            }
+            Self::Alerts => output.text(telemetry::ALERTS),
         }
     }
 }

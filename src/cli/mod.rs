@@ -22,10 +22,12 @@ mod import;
 mod job;
 mod key;
 mod output;
+mod pickup;
 mod queue;
 mod request;
 mod scheduler;
 mod server;
+mod slot;
 mod video;
 
 use client::Client;
@@ -102,6 +104,12 @@ enum Command {
     /// Deliveries: what was handed to whom, and what could not be.
     #[command(subcommand)]
     Delivery(delivery::Command),
+    /// Interview slots: list, book, cancel, bring a new list.
+    #[command(subcommand)]
+    Slot(slot::Command),
+    /// The pickup point: accept, issue, take back, return to the courier.
+    #[command(subcommand)]
+    Pickup(pickup::Command),
     /// API keys: create, list, revoke.
     #[command(subcommand)]
     Key(key::Command),
@@ -162,6 +170,8 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Dedupe(command) => command.run(&context).await,
         Command::Request(command) => command.run(&context).await,
         Command::Delivery(command) => command.run(&context).await,
+        Command::Slot(command) => command.run(&context).await,
+        Command::Pickup(command) => command.run(&context).await,
         Command::Key(command) => command.run(&context).await,
         Command::Config(command) => command.run(output),
         Command::Doctor(file) => doctor::run(file, &context).await,
@@ -251,10 +261,23 @@ mod tests {
             "request ls --user 7",
             "request leave 0123",
             "delivery replay 0123",
+            "slot ls --free --limit 5",
+            "slot bookings olga",
+            "slot book 7 --user olga",
+            "slot cancel 7 --user olga",
+            "slot sync monday.json",
+            "pickup ls olga",
+            "pickup history olga --cursor x",
+            "pickup show 17",
+            "pickup accept 17 --user olga --until 2027-01-31T20:00:00Z",
+            "pickup issue 17 18 --user olga",
+            "pickup take-back 17 --user olga",
+            "pickup return-to-courier 17",
             "key create --name bot --scope read --scope enqueue",
             "key revoke abc",
             "config show",
             "config default",
+            "config alerts",
             "doctor",
             "completions zsh",
         ] {
@@ -283,6 +306,9 @@ mod tests {
             "onetake queue concurrency video",
             "onetake queue rate-limit video --max 5",
             "onetake queue rate-limit video",
+            "onetake slot book 7",
+            "onetake pickup accept 17 --user olga --until soon",
+            "onetake pickup issue --user olga",
             "onetake job delay video 17 soon",
             "onetake job data video 17 {",
             "onetake key create --name bot --scope everything",

@@ -20,7 +20,7 @@ use crate::retry::Backoff;
 pub const DELIVERY_QUEUE: &str = "onetake-delivery";
 
 /// The names that `processor = { kind = "builtin", name = "..." }` may give.
-pub const BUILTIN_PROCESSORS: [&str; 5] = ["video", "noop", "echo", "sleep", "fail"];
+pub const BUILTIN_PROCESSORS: &[&str] = &["video", "slots", "pickup", "noop", "echo", "sleep", "fail"];
 
 /// One reason not to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Problems {
 
 /// Those where zero would mean "at once, for ever": a loop without a pause, or a lease that nobody can hold.
 fn durations(settings: &Settings, problems: &mut Problems) {
-    let Settings { http, store, redis, runner, reconcile, delivery, telegram, videos, retention, .. } = settings;
+    let Settings { http, store, redis, runner, reconcile, delivery, telegram, videos, cache, retention, .. } = settings;
     let spans = [
         ("http.max_wait", http.max_wait),
         ("store.slow", store.slow),
@@ -98,9 +98,12 @@ fn durations(settings: &Settings, problems: &mut Problems) {
         ("delivery.time_limit", delivery.time_limit),
         ("telegram.chat_interval", telegram.chat_interval),
         ("videos.time_limit", videos.time_limit),
+        ("cache.keep", cache.keep),
+        ("cache.wait", cache.wait),
         ("retention.idempotency_keys", retention.idempotency_keys),
         ("retention.requests", retention.requests),
         ("retention.mailbox", retention.mailbox),
+        ("retention.histories", retention.histories),
         ("retention.files", retention.files),
         ("retention.every", retention.every),
     ];

@@ -29,6 +29,7 @@ pub struct Settings {
     pub telegram: Telegram,
     pub webhook: Webhook,
     pub videos: Videos,
+    pub cache: Cache,
     pub retention: Retention,
     pub log: Log,
 }
@@ -164,7 +165,7 @@ fn keep() -> u64 {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Processor {
-    /// Rust code in this binary, by name: "video", "noop", "echo", "sleep", "fail".
+    /// Rust code in this binary, by name: "video", "slots", "pickup", "noop", "echo", "sleep", "fail".
     Builtin { name: String },
     /// A program: the job on stdin, the result on stdout.
     Command {
@@ -276,10 +277,18 @@ pub struct Template {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Cache {
+    pub keep: Span,
+    pub wait: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Retention {
     pub idempotency_keys: Span,
     pub requests: Span,
     pub mailbox: Span,
+    pub histories: Span,
     pub files: Span,
     pub every: Span,
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::idempotency::{self, Idempotency, IdempotencyRow, StoredAnswer};
+use super::idempotency::{Idempotency, replays};
 use super::opening::{Locked, Standing, lock_flights, restart};
 use super::subscribe::{known_subscriptions, subscribe};
 use super::{Channel, Flights, Outcome, RunState, Snapshot};
 use crate::clock::Millis;
 use crate::id;
+use crate::idempotency::{self, StoredAnswer};
 use crate::store::{Batch, Error, Store, Tx};
 
 /// One wish for one result.
@@ -173,7 +174,7 @@ pub(super) struct Decision {
 }
 
 async fn accept(tx: &mut Tx, asks: &[Ask], fresh_ids: &[String]) -> Result<Vec<Answer>, Error> {
-    let mut answers: Vec<Option<Answer>> = idempotency::replays(tx, asks).await?;
+    let mut answers: Vec<Option<Answer>> = replays(tx, asks).await?;
     let known = known_subscriptions(tx, asks).await?;
     let mut flights = lock_flights(tx, asks, fresh_ids, &answers).await?;
 
@@ -200,19 +201,11 @@ async fn accept(tx: &mut Tx, asks: &[Ask], fresh_ids: &[String]) -> Result<Vec<A
     let mut stored = Vec::new();
     for (index, decision) in decisions {
         if let Some(write) = &asks[index].idempotency {
-            let answer = (write.render)(&decision.accepted);
-            stored.push(IdempotencyRow {
-                principal: write.principal.clone(),
-                key: write.key.clone(),
-                fingerprint: write.fingerprint.clone(),
-                status: i64::from(answer.status),
-                body: answer.body,
-                location: answer.location,
-            });
+            stored.push((write.key.clone(), (write.render)(&decision.accepted)));
         }
         answers[index] = Some(Answer::Accepted(Box::new(decision.accepted)));
     }
-    idempotency::store_answers(tx, &stored).await?;
+    idempotency::store_all(tx, &stored).await?;
     Ok(answers.into_iter().map(|a| a.expect("each ask was answered")).collect())
 }
 

@@ -33,7 +33,7 @@ pub use cancel::{Left, Released};
 pub use claim::{Claim, ClaimAsk, Claimed, Held};
 pub use deliver::{DeliveryAsk, DeliveryLease, DeliveryMark, LeaseAnswer, Verdict};
 pub use finish::{Ending, Finish, Finished};
-pub use idempotency::{Idempotency, StoredAnswer};
+pub use idempotency::Idempotency;
 pub use list::{DeliveryEvent, DeliveryView, FlightView, ListFilter};
 pub use sweep::{DueDelivery, DueRun, Retention, Snapshot};
 pub use view::RequestRow;

@@ -50,6 +50,7 @@ pub struct Retention {
     pub idempotency_keys: Duration,
     pub requests: Duration,
     pub mailbox: Duration,
+    pub histories: Duration,
 }
 
 impl Flights {
@@ -344,6 +345,36 @@ impl Flights {
                             delete from mailbox where id in (select m.id from mailbox m
                               where m.created_at_ms < {now} - $1 limit $2) returning id",
                             retention.mailbox,
+                        ),
+                        (
+                            // One that is booked for a time long ago has been used.
+                            "-- retention.bookings
+                            delete from bookings where id in (select b.id from bookings b
+                              where b.starts_at_ms < {now} - $1 limit $2) returning id",
+                            retention.histories,
+                        ),
+                        (
+                            "-- retention.slots
+                            delete from slots where id in (select s.id from slots s
+                              where s.starts_at_ms < {now} - $1
+                                and not exists (select 1 from bookings b where b.slot_id = s.id and b.state = 'booked')
+                              limit $2) returning id",
+                            retention.histories,
+                        ),
+                        (
+                            // Of orders that are gone: what is here keeps its history.
+                            "-- retention.pickup
+                            delete from pickup_history where id in (select h.id from pickup_history h
+                              where h.at_ms < {now} - $1
+                                and not exists (select 1 from pickup_orders o where o.id = h.order_id)
+                              limit $2) returning id",
+                            retention.histories,
+                        ),
+                        (
+                            "-- retention.audit
+                            delete from ownership_audit where id in (select a.id from ownership_audit a
+                              where a.at_ms < {now} - $1 limit $2) returning id",
+                            retention.histories,
                         ),
                     ] {
                         let gone = tx.fetch_all(query(sql).bind(millis(age)).bind(i64::from(page))).await?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{HeaderMap, HeaderName};
+use axum::http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,6 +19,7 @@ use tracing::{Instrument, debug_span, error, warn};
 use super::AppState;
 use super::problem::{Code, Problem};
 use crate::id;
+use crate::refusal::Language;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -34,6 +35,7 @@ pub struct Timings(Arc<RwLock<HashMap<String, [Option<Histogram>; 6]>>>);
 pub(super) async fn envelop(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
+    let language = language(request.headers());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     // The route, not the path: paths name users and keys.
@@ -52,7 +54,7 @@ pub(super) async fn envelop(State(state): State<AppState>, request: Request, nex
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         let text = request_id.to_str().unwrap_or_default();
         log(&problem, route, text);
-        problem.write(&mut response, text);
+        problem.write(&mut response, text, language);
     }
     response.headers_mut().insert(REQUEST_ID.clone(), request_id);
     state.timings.record(route, response.status(), started.elapsed());
@@ -69,6 +71,11 @@ fn log(problem: &Problem, route: &str, request_id: &str) {
         }
         _ => {}
     }
+}
+
+fn language(headers: &HeaderMap) -> Language {
+    let header = headers.get(&ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    header.map(Language::preferred).unwrap_or_default()
 }
 
 /// The caller's, if it is fit for a log line; else a new one.

@@ -1,9 +1,9 @@
 //! `Idempotency-Key`: the first answer to a write is kept, and given again to whoever repeats it.
 //!
 //! A key belongs to its caller (the API key's id) and to one method, path with its query, and body, by their SHA-256.
-//! Wishes for results store their answer in the very transaction that accepts them; other writes go through [`once`]:
-//! look, do, store. Those are harmless to do twice, so that a crash between doing and storing costs a second answer at
-//! most. Only answers of success are kept: a refusal is worked out anew.
+//! Wishes for results store their answer in the very transaction that accepts them, and so do the workloads' writes
+//! ([`write`]), refusals included. Other writes go through [`once`]: look, do, store. Those are harmless to do twice, so
+//! that a crash between doing and storing costs a second answer at most; only their answers of success are kept.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -19,8 +19,8 @@ use sha2::{Digest, Sha256};
 use super::AppState;
 use super::problem::{Code, Problem};
 use crate::access::Principal;
-use crate::flight::StoredAnswer;
-use crate::store::{self, Store, query};
+use crate::idempotency::{self, Answered, Before, Key, StoredAnswer};
+use crate::store::{self, Store};
 use crate::text::hex;
 
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -104,6 +104,13 @@ impl Asked {
     }
 }
 
+impl Repeatable {
+    pub fn key(&self) -> Key {
+        let (principal, key) = &self.name;
+        Key { principal: principal.to_string(), key: key.clone(), fingerprint: self.fingerprint.clone() }
+    }
+}
+
 impl Drop for Repeatable {
     fn drop(&mut self) {
         self.in_flight.0.lock().expect("no user panics inside").remove(&self.name);
@@ -144,6 +151,40 @@ where
     }
 }
 
+/// A workload's write, whose answer is stored in its own transaction: `act` hands the key on to it.
+///
+/// # Errors
+/// The workload's refusal; the key is in use, or was used for something else; the store is away.
+///
+/// # Cancel safety
+/// A unit of work that has begun goes on to its end, so that a caller who hangs up finds the answer under the key later.
+pub async fn write<F, A>(
+    state: &AppState,
+    caller: &Principal,
+    asked: Asked,
+    body: &[u8],
+    act: F,
+) -> Result<Response, Problem>
+where
+    F: FnOnce(Option<Key>) -> A,
+    A: Future<Output = Result<Answered, store::Error>>,
+{
+    let repeatable = asked.begin(state, caller, body)?;
+    let (told, is_again) = match act(repeatable.as_ref().map(Repeatable::key)).await? {
+        Answered::First(told) => (told, false),
+        Answered::Again(told) => (told, true),
+        Answered::KeyReused => return Err(reused()),
+    };
+    let mut response = match told {
+        Ok(value) => Answer::ok(value.to_string()).into_response(),
+        Err(refusal) => Problem::from(refusal).into_response(),
+    };
+    if is_again {
+        response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
 /// The first answer again.
 pub fn replay(stored: StoredAnswer) -> Response {
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
@@ -176,34 +217,18 @@ impl IntoResponse for Answer {
 }
 
 async fn find(store: &Store, repeatable: &Repeatable) -> Result<Option<StoredAnswer>, Problem> {
-    let (principal, key) = &repeatable.name;
-    let find = "-- idempotency.look
-        select fingerprint, status, body, location from idempotency where principal = $1 and key = $2";
-    let row = store.fetch_optional(query(find).bind(&**principal).bind(key.as_str())).await?;
-    let Some(row) = row else { return Ok(None) };
-    if row.get::<String>("fingerprint")? != repeatable.fingerprint {
-        return Err(reused());
+    match idempotency::look(store, &repeatable.key()).await? {
+        None => Ok(None),
+        Some(Before::Same(stored)) => Ok(Some(stored)),
+        Some(Before::Reused) => Err(reused()),
     }
-    let status = u16::try_from(row.get::<i64>("status")?).unwrap_or(200);
-    Ok(Some(StoredAnswer { status, body: row.get("body")?, location: row.get("location")? }))
 }
 
 async fn keep(store: &Store, repeatable: &Repeatable, answer: &Answer) -> Result<(), Problem> {
-    let insert = query(
-        "-- idempotency.keep
-        insert into idempotency (principal, key, fingerprint, status, body, location, created_at_ms)
-        values ($1, $2, $3, $4, $5, $6, {now})
-        on conflict (principal, key) do nothing",
-    )
-    .bind(&*repeatable.name.0)
-    .bind(repeatable.name.1.as_str())
-    .bind(repeatable.fingerprint.as_str())
-    .bind(i64::from(answer.status.as_u16()))
-    .bind(answer.kept.as_ref().unwrap_or(&answer.body).as_str())
-    .bind(answer.location.clone());
-    let kept = store.unit_of_work::<_, store::Error, _>("idempotency.keep", move |tx| {
-        let insert = insert.clone();
-        Box::pin(async move { tx.execute(insert).await })
-    });
-    Ok(kept.await?)
+    let stored = StoredAnswer {
+        status: answer.status.as_u16(),
+        body: answer.kept.as_ref().unwrap_or(&answer.body).clone(),
+        location: answer.location.clone(),
+    };
+    Ok(idempotency::keep(store, &repeatable.key(), &stored).await?)
 }

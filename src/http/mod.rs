@@ -17,10 +17,12 @@ mod mailbox;
 mod metrics;
 mod openapi;
 mod page;
+mod pickup;
 mod problem;
 mod queues;
 mod requests;
 mod schedulers;
+mod slots;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::redis::Redis;
 use crate::store::Store;
+use crate::workloads::Workloads;
 
 /// What the handlers work with.
 pub struct Server {
@@ -57,6 +60,7 @@ pub struct Server {
     pub bot: Option<String>,
     /// Says which addresses a webhook may be sent to.
     pub webhook: Webhook,
+    pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
     /// What the addresses in answers begin with: the configured public address, or nothing.
     base: Arc<str>,
@@ -76,6 +80,7 @@ pub struct Parts {
     pub files: PathBuf,
     pub bot: Option<String>,
     pub webhook: Webhook,
+    pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
 }
 
@@ -83,7 +88,7 @@ pub type AppState = Arc<Server>;
 
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, settings, access, redis, files, bot, webhook, metrics } = parts;
+        let Parts { intake, settings, access, redis, files, bot, webhook, workloads, metrics } = parts;
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
@@ -93,6 +98,7 @@ impl Server {
             files,
             bot,
             webhook,
+            workloads,
             metrics,
             base,
             in_flight: idempotency::InFlight::default(),

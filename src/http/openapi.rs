@@ -9,7 +9,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
 use super::{
-    AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, queues, requests, schedulers, videos,
+    AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, pickup, queues, requests, schedulers,
+    slots, videos,
 };
 
 #[derive(OpenApi)]
@@ -78,6 +79,18 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(jobs::update_data))
         .routes(routes!(schedulers::list))
         .routes(routes!(schedulers::show, schedulers::set, schedulers::remove))
+        .routes(routes!(slots::list))
+        .routes(routes!(slots::bookings))
+        .routes(routes!(slots::book))
+        .routes(routes!(slots::cancel))
+        .routes(routes!(slots::sync))
+        .routes(routes!(pickup::accept))
+        .routes(routes!(pickup::issue))
+        .routes(routes!(pickup::take_back))
+        .routes(routes!(pickup::return_to_courier))
+        .routes(routes!(pickup::orders))
+        .routes(routes!(pickup::history))
+        .routes(routes!(pickup::show))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(health::livez))

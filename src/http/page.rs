@@ -1,11 +1,15 @@
 //! Lists by cursor: the id of the last item that was looked at.
 
+use std::fmt;
 use std::future::Future;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use crate::clock::Millis;
 use crate::store;
 
 /// Where to go on, and how many items at most.
@@ -44,6 +48,30 @@ impl<'de> Deserialize<'de> for Cursor {
             return Err(serde::de::Error::custom("this is no cursor of ours"));
         }
         Ok(Self(text))
+    }
+}
+
+/// The cursor of a list by time: the moment and the id of its last item.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceCursor(pub Option<(Millis, String)>);
+
+impl fmt::Display for PlaceCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(place) => f.write_str(&URL_SAFE_NO_PAD.encode(serde_json::to_string(place).expect("texts are JSON"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PlaceCursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let place = URL_SAFE_NO_PAD.decode(&text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        place.map(|place| Self(Some(place))).ok_or_else(|| serde::de::Error::custom("this is no cursor of ours"))
     }
 }
 
@@ -107,6 +135,17 @@ mod tests {
             async move { Ok(rows) }
         };
         fill(Cursor(cursor.into()), Limit(limit), fetch, |n| n, keep).await.unwrap()
+    }
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let read = |text: &str| serde_json::from_value::<PlaceCursor>(serde_json::json!(text));
+        let place = PlaceCursor(Some((7, "слот ':'".into())));
+        assert_eq!(read(&place.to_string()).unwrap(), place);
+        assert_eq!(read("").unwrap(), PlaceCursor(None));
+        for wrong in ["x", "W10", "018f", "\u{0}"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::id::QueueNameError;
+use crate::refusal::{self, Language, Message, Refusal};
 use crate::{intake, queue, redis, store};
 
 /// What went wrong, for programs. Each is a stable word.
@@ -53,6 +54,9 @@ pub enum Code {
     NotFound,
     MethodNotAllowed,
     Internal,
+    /// A workload's refusal, which has a code of its own.
+    #[serde(skip)]
+    Refused,
 }
 
 impl Code {
@@ -85,7 +89,7 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::StoreUnavailable | Self::RedisUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal | Self::Refused => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -129,7 +133,7 @@ impl Code {
             Self::RedisUnavailable => ("redis_unavailable", "Redis cannot be reached"),
             Self::NotFound => ("not_found", "There is nothing here"),
             Self::MethodNotAllowed => ("method_not_allowed", "This address does not know the method"),
-            Self::Internal => ("internal", "Something went wrong on our side"),
+            Self::Internal | Self::Refused => ("internal", "Something went wrong on our side"),
         }
     }
 }
@@ -141,6 +145,8 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// The field of the body, the query or the headers that is to blame.
     pub field: Option<String>,
+    /// A workload's own "no"; then code, status and texts are its.
+    pub refusal: Option<Box<Refusal>>,
     /// For the log only.
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -153,16 +159,22 @@ pub(super) struct ProblemBody<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
+    /// Of a workload's refusal: in the language that `Accept-Language` prefers, of English and Russian.
     detail: &'a str,
-    code: Code,
+    /// One of `Code`, or a workload's own, such as `slot_taken`.
+    code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    /// Of a workload's refusal: the sentence for people in each language, `en` and `ru`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
+    messages: Option<&'a Message>,
     request_id: &'a str,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), field: None, cause: None }
+        Self { code, detail: detail.into(), field: None, refusal: None, cause: None }
     }
 
     /// A field that cannot have the value it has.
@@ -193,15 +205,33 @@ impl Problem {
         Some(text)
     }
 
-    pub(super) fn write(&self, response: &mut Response, request_id: &str) {
+    pub fn status(&self) -> StatusCode {
+        match self.refusal.as_ref().map(|refusal| refusal.kind) {
+            None => self.code.status(),
+            Some(refusal::Kind::Unknown) => StatusCode::NOT_FOUND,
+            Some(refusal::Kind::Foreign) => StatusCode::FORBIDDEN,
+            Some(refusal::Kind::Conflict) => StatusCode::CONFLICT,
+            Some(refusal::Kind::Unfit) => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    }
+
+    pub(super) fn write(&self, response: &mut Response, request_id: &str, language: Language) {
         let (code, title) = self.code.words();
+        let (code, title, detail, messages) = match &self.refusal {
+            None => (code, title, &*self.detail, None),
+            Some(refused) => {
+                let message = &refused.message;
+                (&*refused.code, &*message.en, message.in_language(language), Some(message))
+            }
+        };
         let body = ProblemBody {
             r#type: format!("urn:onetake:problem:{code}"),
             title,
-            status: self.code.status().as_u16(),
-            detail: &self.detail,
-            code: self.code,
+            status: self.status().as_u16(),
+            detail,
+            code,
             field: self.field.as_deref(),
+            messages,
             request_id,
         };
         *response.body_mut() = Body::from(serde_json::to_vec(&body).expect("texts are JSON"));
@@ -222,9 +252,15 @@ impl Problem {
 /// Without a body: the outermost layer writes it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
+        let mut response = self.status().into_response();
         response.extensions_mut().insert(Arc::new(self));
         response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal: Some(Box::new(refusal)), ..Self::new(Code::Refused, "") }
     }
 }
 

@@ -4,8 +4,10 @@ mod access;
 mod input;
 mod operations;
 mod pages;
+mod pickup;
 mod queues;
 mod schedulers;
+mod slots;
 mod wishes;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::{AppState, Parts, Server, access as keys, router};
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -30,6 +33,7 @@ use crate::intake::Intake;
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
 use crate::store::Store;
+use crate::workloads::{On, Workloads};
 
 struct World {
     state: AppState,
@@ -78,8 +82,10 @@ impl World {
         let flights = Flights::new(store.clone());
         let announcer = Announcer { publisher, dedupe, wakes: Wakes::default() };
         let intake = Intake::new(flights, announcer, catalog, false);
+        let cache = Cache::new(redis.clone(), &settings.redis.namespace, &settings.cache);
         let state = Server::new(Parts {
             intake,
+            workloads: Workloads::new(&On { store: store.clone(), cache }),
             access: keys(&settings, store),
             redis,
             files: settings.files_dir.clone(),

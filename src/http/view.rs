@@ -1,11 +1,11 @@
 //! Requests and deliveries as callers are shown them.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::clock::Millis;
+pub use crate::clock::rfc3339;
 use crate::flight::{Accepted, Channel, DeliveryEvent, DeliveryView, Outcome, RunState, Status};
 use crate::intake::{RequestState, RequestView};
 
@@ -221,8 +221,4 @@ pub fn raw(json: &str) -> Option<&RawValue> {
 
 pub fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("texts, numbers and JSON are JSON")
-}
-
-pub fn rfc3339(ms: Millis) -> String {
-    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }

@@ -13,9 +13,9 @@ use crate::dedupe::{Look, What};
 use crate::fault;
 use crate::flight::{
     Accepted, Answer, Ask, Channel, DueDelivery, DueRun, Idempotency, NewSubscription, RunSpec, RunState, Status,
-    StoredAnswer,
 };
 use crate::id::{self, QueueName};
+use crate::idempotency::StoredAnswer;
 use crate::publish::Publish;
 use crate::retry::Backoff;
 

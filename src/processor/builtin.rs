@@ -98,6 +98,7 @@ mod tests {
         let seen = reported.clone();
         let work = Work {
             id: "1".into(),
+            identity: "1@1".into(),
             queue: "q".into(),
             name: "n".into(),
             data: serde_json::value::to_raw_value(&data).unwrap(),

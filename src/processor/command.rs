@@ -153,6 +153,7 @@ mod tests {
         fn work(&self, data: &Value) -> Work {
             Work {
                 id: "7".into(),
+                identity: "1@1".into(),
                 queue: "mail".into(),
                 name: "greet".into(),
                 data: serde_json::value::to_raw_value(data).unwrap(),

@@ -194,6 +194,7 @@ mod tests {
     fn work() -> Work {
         Work {
             id: "Задача 1".into(),
+            identity: "1@1".into(),
             queue: "mail".into(),
             name: "greet".into(),
             data: serde_json::value::to_raw_value(&json!({"n": 1})).unwrap(),

@@ -22,8 +22,11 @@ use serde_json::value::RawValue;
 /// The job, as a processor sees it.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// The id of the job in its queue, for logs and for the processor's own idempotency.
+    /// The id of the job in its queue, for logs.
     pub id: String,
+    /// The same for each attempt of this job, and of no other job of the queue, also after its Redis was wiped and ids begin
+    /// anew: for the processor's own idempotency.
+    pub identity: String,
     pub queue: String,
     pub name: String,
     /// The job's data: JSON text as the producer wrote it, no number rounded.

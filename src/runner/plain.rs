@@ -31,6 +31,7 @@ impl Handler for PlainJobs {
         };
         let work = Work {
             id: job.id.clone(),
+            identity: format!("{}@{}", job.id, job.timestamp),
             queue: self.queue.name().to_string(),
             name: job.name.clone(),
             data: job.data.clone(),

@@ -153,6 +153,7 @@ impl Runs {
         };
         let work = Work {
             id: format!("{}-{}-{}", run.flight, run.generation, run.attempt),
+            identity: format!("{}-{}", run.flight, run.generation),
             queue: run.scope.clone(),
             name: run.name.clone(),
             data: raw(run.data.clone()),

@@ -4,6 +4,7 @@
 //! through [`Store::unit_of_work`]; single reads may go past it.
 
 mod error;
+mod line;
 mod migrate;
 mod sql;
 mod unit_of_work;
@@ -21,6 +22,8 @@ use sqlx::{Connection as _, PgPool, Row as _, SqlitePool};
 use crate::batch::Ride;
 use crate::clock::Clock;
 use crate::config;
+
+use line::Line;
 
 pub use error::Error;
 pub use sql::{Arg, Query, Row, query, rows};
@@ -49,7 +52,10 @@ enum Pools {
         readers: SqlitePool,
         _lock: std::fs::File,
     },
-    Postgres(PgPool),
+    Postgres {
+        pool: PgPool,
+        line: Line,
+    },
 }
 
 impl Store {
@@ -61,7 +67,8 @@ impl Store {
     pub async fn open(settings: &config::Store, clock: Clock) -> Result<Self, Error> {
         let url = settings.url.expose_secret();
         let pools = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Pools::Postgres(open_postgres(url, settings).await?)
+            let line = Line::new(settings.max_connections);
+            Pools::Postgres { pool: open_postgres(url, settings).await?, line }
         } else if let Some(path) = url.strip_prefix("sqlite:") {
             open_sqlite(path.trim_start_matches("//"), settings).await?
         } else {
@@ -110,13 +117,13 @@ impl Store {
     pub fn kind(&self) -> &'static str {
         match self.inner.pools {
             Pools::Sqlite { .. } => "sqlite",
-            Pools::Postgres(_) => "postgres",
+            Pools::Postgres { .. } => "postgres",
         }
     }
 
     /// True if other server processes can share this store.
     pub fn is_shared(&self) -> bool {
-        matches!(self.inner.pools, Pools::Postgres(_))
+        matches!(self.inner.pools, Pools::Postgres { .. })
     }
 
     pub fn clock(&self) -> &Clock {
@@ -133,8 +140,9 @@ impl Store {
                 let mut conn = readers.acquire().await?;
                 query.fetch_sqlite(&mut conn, &self.inner.clock).await
             }
-            Pools::Postgres(pool) => {
-                let mut conn = pool.acquire().await?;
+            Pools::Postgres { pool, line } => {
+                let _turn = line.turn().await?;
+                let mut conn = line.told(pool.acquire().await)?;
                 query.fetch_postgres(&mut conn).await
             }
         }
@@ -172,7 +180,7 @@ impl Store {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres { pool, .. } => pool.close().await,
         }
     }
 }
@@ -186,6 +194,8 @@ async fn open_postgres(url: &str, settings: &config::Store) -> Result<PgPool, Er
         .options([
             ("idle_in_transaction_session_timeout", "30000"),
             ("lock_timeout", "10000"),
+            // Whoever waited for a row looks again in a statement of its own, which must see what was committed meanwhile.
+            ("default_transaction_isolation", "read committed"),
             // Every statement of a job's way finds its rows by an index. A plan made while the tables were small, and kept,
             // reads whole tables when they have grown; one made anew looks at their size first.
             ("plan_cache_mode", "force_custom_plan"),

@@ -91,6 +91,11 @@ impl Query {
         self.sql.lines().next().and_then(|line| line.strip_prefix("-- ")).unwrap_or("unnamed")
     }
 
+    /// Whether it waits for rows that others hold.
+    pub(super) fn waits_for_locks(&self) -> bool {
+        self.sql.contains("{for update}")
+    }
+
     pub(super) async fn fetch_sqlite(self, conn: &mut SqliteConnection, clock: &Clock) -> Result<Vec<Row>, Error> {
         let text = expanded(Dialect::Sqlite, self.sql);
         let mut args = SqliteArguments::default();

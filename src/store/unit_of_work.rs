@@ -1,7 +1,18 @@
 //! Unit of work: one short transaction, repeated as a whole when the database says so.
 //!
 //! The work gets a [`Tx`] and nothing else: it has no way to reach Redis, HTTP, files or a clock that sleeps. What must
-//! happen outside is written as a row (a due run, a queued delivery) and done by others after the commit.
+//! happen outside is written as a row (a due run, a queued delivery) and done by others after the commit. Keep it so: a
+//! `Tx` lends nothing that could call elsewhere, and no function that does is given one.
+//!
+//! | metric | labels | |
+//! |---|---|---|
+//! | `onetake_store_unit_of_work_seconds` | `name` | from the first statement to the end of the commit |
+//! | `onetake_store_commits_total`, `..._rollbacks_total` | `name` | |
+//! | `onetake_store_retries_total` | `name`, `kind` | repeated as a whole |
+//! | `onetake_store_slow_total` | `name` | longer than `store.slow` |
+//! | `onetake_store_lock_wait_seconds` | `name` | of statements that lock rows, the time they took (Postgres); of units of work, the time until the one writer was free (SQLite) |
+//! | `onetake_store_lock_waits_total` | `name` | of these, those over 10 ms |
+//! | `onetake_store_connection_wait_seconds` | `name` | until a unit of work had its connection (Postgres) |
 
 use std::any::Any;
 use std::sync::Arc;
@@ -13,17 +24,22 @@ use rand::RngExt;
 use sqlx::{Postgres, Sqlite, Transaction};
 use tracing::warn;
 
+use super::line::Turn;
 use super::{Batch, Error, Pools, Query, Row, Store};
 use crate::batch::Failure as _;
 use crate::clock::Clock;
 
 const ATTEMPTS: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// A statement that locks a row and takes longer has waited for somebody.
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 /// An open transaction.
 pub struct Tx {
     inner: Inner,
     clock: Clock,
+    /// Dropped after the connection.
+    _turn: Option<Turn>,
 }
 
 enum Inner {
@@ -38,6 +54,12 @@ impl Tx {
         let name = query.name();
         let result = match &mut self.inner {
             Inner::Sqlite(tx) => query.fetch_sqlite(tx, &self.clock).await,
+            Inner::Postgres(tx) if query.waits_for_locks() => {
+                let asked = Instant::now();
+                let result = query.fetch_postgres(tx).await;
+                waited_for_lock(name, asked.elapsed());
+                result
+            }
             Inner::Postgres(tx) => query.fetch_postgres(tx).await,
         };
         if let Err(Error::Statement(source)) = &result {
@@ -119,9 +141,25 @@ impl Store {
     {
         let mut attempt = 1;
         loop {
-            // A database that cannot be reached now is told to the caller at once: nothing was begun.
-            let tx = self.begin().await?;
+            let asked = Instant::now();
+            let tx = match self.begin().await {
+                Ok(tx) => tx,
+                // SQLite says here that somebody else is writing.
+                Err(Error::Conflict(_)) if attempt < ATTEMPTS => {
+                    before_next(name, attempt, "conflict").await;
+                    attempt += 1;
+                    continue;
+                }
+                // A database that cannot be reached now is told to the caller at once: nothing was begun.
+                Err(error) => return Err(error.into()),
+            };
             let started = Instant::now();
+            match &tx.inner {
+                // One writer at a time: whoever waits for it waits for a lock.
+                Inner::Sqlite(_) => waited_for_lock(name, started - asked),
+                Inner::Postgres(_) => histogram!("onetake_store_connection_wait_seconds", "name" => name)
+                    .record((started - asked).as_secs_f64()),
+            }
             let result = finish(tx, &work).await;
             let took = started.elapsed();
             histogram!("onetake_store_unit_of_work_seconds", "name" => name).record(took.as_secs_f64());
@@ -141,21 +179,36 @@ impl Store {
                 Some(of_store) if of_store.is_repeatable() && attempt < ATTEMPTS => of_store.kind(),
                 _ => return Err(error),
             };
-            counter!("onetake_store_retries_total", "name" => name, "kind" => kind).increment(1);
-            warn!(unit_of_work = name, attempt, kind, "repeating unit of work {name}");
-            let longest = FIRST_DELAY * 2u32.pow(attempt - 1);
-            let kept = 0.5 + rand::rng().random::<f64>() / 2.0;
-            tokio::time::sleep(longest.mul_f64(kept)).await;
+            before_next(name, attempt, kind).await;
             attempt += 1;
         }
     }
 
     async fn begin(&self) -> Result<Tx, Error> {
-        let inner = match &self.inner.pools {
-            Pools::Sqlite { writer, .. } => Inner::Sqlite(writer.begin_with("begin immediate").await?),
-            Pools::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+        let (inner, turn) = match &self.inner.pools {
+            Pools::Sqlite { writer, .. } => (Inner::Sqlite(writer.begin_with("begin immediate").await?), None),
+            Pools::Postgres { pool, line } => {
+                let turn = line.turn().await?;
+                (Inner::Postgres(line.told(pool.begin().await)?), Some(turn))
+            }
         };
-        Ok(Tx { inner, clock: self.inner.clock.clone() })
+        Ok(Tx { inner, clock: self.inner.clock.clone(), _turn: turn })
+    }
+}
+
+/// Counts a repetition, and waits as long as is due before it.
+async fn before_next(name: &'static str, attempt: u32, kind: &'static str) {
+    counter!("onetake_store_retries_total", "name" => name, "kind" => kind).increment(1);
+    warn!(unit_of_work = name, attempt, kind, "repeating unit of work {name}");
+    let longest = FIRST_DELAY * 2u32.pow(attempt - 1);
+    let kept = 0.5 + rand::rng().random::<f64>() / 2.0;
+    tokio::time::sleep(longest.mul_f64(kept)).await;
+}
+
+fn waited_for_lock(name: &'static str, waited: Duration) {
+    histogram!("onetake_store_lock_wait_seconds", "name" => name).record(waited.as_secs_f64());
+    if waited > LOCK_WAIT {
+        counter!("onetake_store_lock_waits_total", "name" => name).increment(1);
     }
 }
 

@@ -41,6 +41,12 @@ pub enum Body {
     Wish,
     /// A job without a dedupe key.
     Plain,
+    /// An order of its own for the pickup point, of one of the users.
+    Accept,
+    /// The one slot `hot`, for a user of its own.
+    Book,
+    /// No body: a user's list of orders is asked for.
+    List,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -97,6 +103,17 @@ pub async fn post(address: SocketAddr, path: &str, body: &str) -> String {
     let status = read_answer(&mut stream, &mut answer).await;
     let text = String::from_utf8(answer).expect("an answer is text");
     assert!((200..300).contains(&status), "{path}: {text}");
+    text.split_once("\r\n\r\n").expect("an answer has a head").1.to_owned()
+}
+
+/// What a path answers to a GET.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("the server listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("the server takes requests");
+    let mut answer = Vec::new();
+    assert_eq!(read_answer(&mut stream, &mut answer).await, 200, "{path}");
+    let text = String::from_utf8(answer).expect("an answer is text");
     text.split_once("\r\n\r\n").expect("an answer has a head").1.to_owned()
 }
 
@@ -183,6 +200,17 @@ fn write_request(load: &Load, number: u64, body: &mut Vec<u8>, request: &mut Vec
             load.askers
         ),
         Body::Plain => write!(body, "{{{data}}}"),
+        Body::Accept => write!(
+            body,
+            r#"{{"order":"{}-{number}","user":"u{key}","storage_until":"2099-01-01T00:00:00Z"}}"#,
+            load.askers
+        ),
+        Body::Book => write!(body, r#"{{"slot":"hot","user":"user-{}-{number}"}}"#, load.askers),
+        Body::List => {
+            write!(request, "GET {}?user=u{key} HTTP/1.1\r\nhost: localhost\r\n\r\n", load.path)
+                .expect("memory takes all that is written");
+            return;
+        }
     }
     .expect("memory takes all that is written");
     write_post(&load.path, body, request);

@@ -5,7 +5,7 @@
 //! turn, round by round, so that a machine that slows down slows down both. The load comes from a third process on the
 //! same cores.
 //!
-//! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `engine`; the sections of others stay as they were measured before.
+//! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `engine`, `store`; the sections of others stay as they were measured before.
 //! `--quick` (or `ONETAKE_BENCH_QUICK=1`) runs one short round of each, to see that all works, and writes nothing.
 
 mod accept;
@@ -21,6 +21,7 @@ mod ready;
 mod report;
 mod scene;
 mod support;
+mod units;
 
 use report::Report;
 use scene::Pace;
@@ -66,6 +67,11 @@ fn measure(words: &[&str]) {
         }
         if is_wanted("engine") {
             engine::measure(&mut report, &pace).await;
+        }
+        for kind in [StoreKind::Sqlite, StoreKind::Postgres] {
+            if is_wanted("store") {
+                units::measure(&mut report, &pace, kind).await;
+            }
         }
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/BENCHMARKS.md");
         // Sections that are not measured now stay as they are.

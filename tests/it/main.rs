@@ -19,3 +19,4 @@ mod serve;
 mod store;
 mod storm;
 mod support;
+mod workloads;

@@ -38,10 +38,10 @@ fn no_file_names_a_path_of_somebody_s_machine() {
 
 /// The floors of the house, as README tells them; a file imports from its own floor and from lower ones.
 const FLOORS: &[&[&str]] = &[
-    &["batch", "clock", "fault", "id", "retry", "text"],
+    &["batch", "clock", "fault", "id", "refusal", "retry", "text"],
     &["config"],
     &["files", "redis", "store", "telemetry"],
-    &["access", "catalog", "dedupe", "flight", "pace", "processor", "publish", "queue"],
+    &["access", "cache", "catalog", "dedupe", "flight", "idempotency", "pace", "processor", "publish", "queue"],
     &["intake", "reconcile", "runner"],
     &["delivery", "workloads"],
     &["http"],
@@ -80,6 +80,31 @@ fn only_one_module_knows_each_great_library() {
             let is_home = path.starts_with(&format!("src/{module}/")) || path.contains("/tests");
             assert!(is_home || !code.contains(&format!("{library}::")), "{path} uses {library}");
         }
+    }
+}
+
+#[test]
+fn alerts_of_the_store_watch_what_it_counts() {
+    let sources = ["src/store/unit_of_work.rs", "src/http/metrics.rs"].map(read).concat();
+    let rules = read("src/telemetry/alerts.yml");
+    let names = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let watched: Vec<_> =
+        names.filter(|name| ["onetake_store_", "onetake_redis_"].iter().any(|ours| name.starts_with(ours))).collect();
+    assert!(watched.len() >= 4, "{watched:?}");
+    for name in watched {
+        assert!(sources.contains(&format!("\"{name}\"")), "nobody counts {name}");
+    }
+}
+
+mod promtool {
+    use super::{Command, root};
+
+    #[test]
+    fn the_alert_rules_are_rules() {
+        let rules = root().join("src/telemetry/alerts.yml");
+        let checked = Command::new("promtool").args(["check", "rules"]).arg(rules).output();
+        let checked = checked.expect("promtool is installed");
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     }
 }
 

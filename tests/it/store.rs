@@ -21,7 +21,7 @@ on_each_store!(
     an_error_rolls_all_back,
     a_panic_rolls_all_back_and_reaches_the_caller,
     a_unit_whose_caller_went_away_still_ends,
-    two_connections_serve_two_hundred_clients,
+    two_connections_serve_five_hundred_clients,
     a_bad_item_does_not_take_its_neighbours_along,
     a_closed_store_is_unreachable,
 );
@@ -126,24 +126,36 @@ async fn a_unit_whose_caller_went_away_still_ends(kind: StoreKind) {
     assert_eq!(kept.len(), all);
 }
 
-async fn two_connections_serve_two_hundred_clients(kind: StoreKind) {
+/// Each writes, holds a row that all want, and reads.
+async fn two_connections_serve_five_hundred_clients(kind: StoreKind) {
+    const CLIENTS: usize = 500;
     let (database, store) = start(kind).await;
+    write(&store, "hot").await.expect("it is new");
     store.close().await;
     drop(store);
     let store = open(&database, 2).await.expect("the only one");
-    let clients = (0..200).map(|client| {
+    let clients = (0..CLIENTS).map(|client| {
         let store = store.clone();
         tokio::spawn(async move {
-            for n in 0..3 {
-                write(&store, format!("{client}-{n}")).await.expect("everybody's turn comes");
-                store.ping().await.expect("everybody's turn comes");
-            }
+            write(&store, format!("{client}")).await.expect("everybody's turn comes");
+            let held: Result<(), Error> = store
+                .unit_of_work("test.hot", |tx| {
+                    Box::pin(async move {
+                        tx.fetch_all(query("-- test.hold\nselect id from notes where id = 'hot' {for update}")).await?;
+                        let add = "-- test.add\nupdate notes set text = coalesce(text, '') || 'x' where id = 'hot'";
+                        tx.execute(query(add)).await
+                    })
+                })
+                .await;
+            held.expect("everybody's turn comes");
+            store.ping().await.expect("everybody's turn comes");
         })
     });
     for client in join_all(clients).await {
         client.expect("no panic");
     }
-    assert_eq!(notes(&database).await.len(), 600);
+    assert_eq!(notes(&database).await.len(), CLIENTS + 1);
+    assert_eq!(database.numbers("select cast(length(text) as bigint) from notes where id = 'hot'").await, [500]);
 }
 
 async fn a_bad_item_does_not_take_its_neighbours_along(kind: StoreKind) {
@@ -211,4 +223,32 @@ async fn a_slow_unit_is_counted() {
     let page = recorder.handle().render();
     assert!(page.contains(r#"onetake_store_slow_total{name="test.slow"} 1"#), "{page}");
     assert!(page.contains(r#"onetake_store_commits_total{name="test.slow"} 1"#), "{page}");
+}
+
+// One thread, as the recorder is the thread's.
+#[tokio::test]
+async fn waiting_for_sqlite_s_writer_is_a_lock_wait() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (_database, store) = start(StoreKind::Sqlite).await;
+    let inside = Arc::new(tokio::sync::Notify::new());
+    let entered = inside.clone();
+    let holds = store.unit_of_work::<_, Error, _>("test.holds", move |tx| {
+        let entered = entered.clone();
+        Box::pin(async move {
+            tx.execute(note("a")).await?;
+            entered.notify_one();
+            tokio::time::sleep(SLOW).await;
+            Ok(())
+        })
+    });
+    let waits = async {
+        inside.notified().await;
+        write(&store, "b").await
+    };
+    let (held, waited) = tokio::join!(holds, waits);
+    held.and(waited).expect("both write");
+    let page = recorder.handle().render();
+    assert!(page.contains(r#"onetake_store_lock_waits_total{name="test.write"} 1"#), "{page}");
+    assert!(!page.contains(r#"onetake_store_lock_waits_total{name="test.holds"}"#), "{page}");
 }

@@ -18,6 +18,7 @@ has_cc() { has cc; }
 has_node() { has npm && has node && at_least 18 "$(node --version | tr -d v)"; }
 has_nextest() { has cargo-nextest; }
 has_setpriv() { has setpriv; }
+has_promtool() { has promtool; }
 
 has_postgres() {
     has initdb && has postgres && return

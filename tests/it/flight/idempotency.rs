@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use onetake::flight::{Answer, Ask, Idempotency, StoredAnswer};
+use onetake::flight::{Answer, Ask, Idempotency};
+use onetake::idempotency::{Key, StoredAnswer};
 
 use super::bench::{Bench, accepted, ask};
 use crate::support::on_each_store;
@@ -19,9 +20,7 @@ on_each_store!(
 /// `key` of `principal` over the body `fingerprint`; the answer names the request.
 pub fn with_key(ask: Ask, principal: &str, key: &str, fingerprint: &str) -> Ask {
     let idempotency = Idempotency {
-        principal: principal.into(),
-        key: key.into(),
-        fingerprint: fingerprint.into(),
+        key: Key { principal: principal.into(), key: key.into(), fingerprint: fingerprint.into() },
         render: Arc::new(|accepted| StoredAnswer {
             status: 202,
             body: accepted.requests.join(","),

@@ -17,7 +17,7 @@ on_each_store!(
 );
 
 const DAY: Duration = Duration::from_secs(86_400);
-const KEPT: Retention = Retention { idempotency_keys: DAY, requests: DAY, mailbox: DAY };
+const KEPT: Retention = Retention { idempotency_keys: DAY, requests: DAY, mailbox: DAY, histories: DAY };
 
 async fn closed_requests_go_when_they_are_old(kind: StoreKind) {
     let bench = Bench::new(kind).await;

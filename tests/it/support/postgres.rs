@@ -51,6 +51,11 @@ impl PostgresServer {
         format!("postgres://onetake@127.0.0.1:{}/postgres", self.port.number)
     }
 
+    /// Everything that the server logged since it was started last.
+    pub fn log(&self) -> Vec<String> {
+        self.process.log()
+    }
+
     /// SIGKILL to the server and all its backends at one moment, as in a power cut.
     pub fn kill(&mut self) {
         // Stopped first: a server that still runs would start new backends while the old ones are killed.

@@ -48,6 +48,7 @@ impl Bench {
         let files = FileStore::open(self.folder.path()).unwrap();
         let work = Work {
             id: "1".into(),
+            identity: "1@1".into(),
             queue: "video-work".into(),
             name: "video".into(),
             data: serde_json::value::to_raw_value(&data).unwrap(),
