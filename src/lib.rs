@@ -17,6 +17,7 @@ pub mod flight;
 pub mod http;
 pub mod id;
 pub mod intake;
+pub mod lock;
 pub mod pace;
 pub mod processor;
 pub mod publish;

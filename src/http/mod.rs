@@ -13,6 +13,7 @@ mod idempotency;
 mod input;
 mod jobs;
 mod keys;
+mod locks;
 mod mailbox;
 mod metrics;
 mod openapi;
@@ -42,12 +43,14 @@ use crate::access::Access;
 use crate::config::Settings;
 use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
+use crate::lock::Locks;
 use crate::redis::Redis;
 use crate::store::Store;
 
 /// What the handlers work with.
 pub struct Server {
     pub intake: Intake,
+    pub locks: Locks,
     pub settings: Arc<Settings>,
     pub access: Access,
     pub redis: Redis,
@@ -70,6 +73,7 @@ pub struct Server {
 /// What a [`Server`] is made of.
 pub struct Parts {
     pub intake: Intake,
+    pub locks: Locks,
     pub settings: Arc<Settings>,
     pub access: Access,
     pub redis: Redis,
@@ -83,10 +87,11 @@ pub type AppState = Arc<Server>;
 
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, settings, access, redis, files, bot, webhook, metrics } = parts;
+        let Parts { intake, locks, settings, access, redis, files, bot, webhook, metrics } = parts;
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
+            locks,
             settings,
             access,
             redis,

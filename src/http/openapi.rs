@@ -9,7 +9,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
 use super::{
-    AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, queues, requests, schedulers, videos,
+    AppState, dedupe, deliveries, files, health, jobs, keys, locks, mailbox, metrics, queues, requests, schedulers, videos,
 };
 
 #[derive(OpenApi)]
@@ -78,6 +78,11 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(jobs::update_data))
         .routes(routes!(schedulers::list))
         .routes(routes!(schedulers::show, schedulers::set, schedulers::remove))
+        .routes(routes!(locks::list))
+        .routes(routes!(locks::show, locks::acquire))
+        .routes(routes!(locks::renew))
+        .routes(routes!(locks::release))
+        .routes(routes!(locks::force_release))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(health::livez))

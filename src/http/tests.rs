@@ -27,6 +27,7 @@ use crate::dedupe::{Dedupe, Wakes, What};
 use crate::delivery::webhook::Webhook;
 use crate::flight::{Claim, ClaimAsk, Ending, Finish, Flights};
 use crate::intake::Intake;
+use crate::lock::Locks;
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
 use crate::store::Store;
@@ -78,8 +79,10 @@ impl World {
         let flights = Flights::new(store.clone());
         let announcer = Announcer { publisher, dedupe, wakes: Wakes::default() };
         let intake = Intake::new(flights, announcer, catalog, false);
+        let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
         let state = Server::new(Parts {
             intake,
+            locks,
             access: keys(&settings, store),
             redis,
             files: settings.files_dir.clone(),

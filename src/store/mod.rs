@@ -4,6 +4,7 @@
 //! through [`Store::unit_of_work`]; single reads may go past it.
 
 mod error;
+mod guard;
 mod migrate;
 mod sql;
 mod unit_of_work;
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::config;
 
 pub use error::Error;
+pub use guard::Guard;
 pub use sql::{Arg, Query, Row, query, rows};
 pub use unit_of_work::Tx;
 

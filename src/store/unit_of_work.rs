@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use metrics::{counter, histogram};
 use rand::RngExt;
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
 use tracing::warn;
 
+use super::guard::{Guard, is_lock_timeout, without_guard};
 use super::{Batch, Error, Pools, Query, Row, Store};
 use crate::batch::Failure as _;
 use crate::clock::Clock;
@@ -90,12 +91,35 @@ impl Store {
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
     {
         let store = self.clone();
-        let task = tokio::spawn(async move { store.repeat(name, work).await });
+        let task = tokio::spawn(async move { store.repeat(name, None, work).await });
         match task.await {
-            Ok(result) => result,
+            Ok(result) => without_guard(result?.map(|(value, _)| value)),
             Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
             Err(_) => Err(Error::stopping().into()),
         }
+    }
+
+    /// As [`Store::unit_of_work`], holding the locks of `guard` from its first act to its end. `None`, and nothing was done,
+    /// if somebody else held one of them for too long; else also how long they were held.
+    ///
+    /// On SQLite every unit of work is alone with the database, so that there is nothing more to hold.
+    ///
+    /// # Errors
+    /// As [`Store::unit_of_work`].
+    ///
+    /// # Cancel safety
+    /// Not: to be called in a task of its own, which runs to its end.
+    pub async fn guarded<T, E, F>(
+        &self,
+        name: &'static str,
+        guard: Guard,
+        work: F,
+    ) -> Result<Option<(T, Duration)>, E>
+    where
+        E: From<Error> + Send + Any,
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
+    {
+        self.repeat(name, Some(&guard), work).await
     }
 
     /// Group commit: what arrives together is worked off by `work` in one unit of work, which answers each item in order.
@@ -112,7 +136,12 @@ impl Store {
         })
     }
 
-    async fn repeat<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
+    async fn repeat<T, E, F>(
+        &self,
+        name: &'static str,
+        guard: Option<&Guard>,
+        work: F,
+    ) -> Result<Option<(T, Duration)>, E>
     where
         E: From<Error> + Send + Any,
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
@@ -120,7 +149,11 @@ impl Store {
         let mut attempt = 1;
         loop {
             // A database that cannot be reached now is told to the caller at once: nothing was begun.
-            let tx = self.begin().await?;
+            let asked = Instant::now();
+            let Some(tx) = self.begin(guard).await? else { return Ok(None) };
+            if guard.is_some() {
+                histogram!("onetake_store_lock_wait_seconds", "name" => name).record(asked.elapsed().as_secs_f64());
+            }
             let started = Instant::now();
             let result = finish(tx, &work).await;
             let took = started.elapsed();
@@ -132,7 +165,7 @@ impl Store {
             let error = match result {
                 Ok(value) => {
                     counter!("onetake_store_commits_total", "name" => name).increment(1);
-                    return Ok(value);
+                    return Ok(Some((value, took)));
                 }
                 Err(error) => error,
             };
@@ -150,12 +183,18 @@ impl Store {
         }
     }
 
-    async fn begin(&self) -> Result<Tx, Error> {
-        let inner = match &self.inner.pools {
-            Pools::Sqlite { writer, .. } => Inner::Sqlite(writer.begin_with("begin immediate").await?),
-            Pools::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+    /// `None` if a lock of `guard` was somebody else's for too long.
+    async fn begin(&self, guard: Option<&Guard>) -> Result<Option<Tx>, Error> {
+        let inner = match (&self.inner.pools, guard) {
+            (Pools::Sqlite { writer, .. }, _) => Inner::Sqlite(writer.begin_with("begin immediate").await?),
+            (Pools::Postgres(pool), None) => Inner::Postgres(pool.begin().await?),
+            (Pools::Postgres(pool), Some(guard)) => match pool.begin_with(AssertSqlSafe(guard.begin())).await {
+                // The connection is closed by the pool, as its transaction has failed.
+                Err(error) if is_lock_timeout(&error) => return Ok(None),
+                begun => Inner::Postgres(begun?),
+            },
         };
-        Ok(Tx { inner, clock: self.inner.clock.clone() })
+        Ok(Some(Tx { inner, clock: self.inner.clock.clone() }))
     }
 }
 

@@ -41,7 +41,7 @@ const FLOORS: &[&[&str]] = &[
     &["batch", "clock", "fault", "id", "retry", "text"],
     &["config"],
     &["files", "redis", "store", "telemetry"],
-    &["access", "catalog", "dedupe", "flight", "pace", "processor", "publish", "queue"],
+    &["access", "catalog", "dedupe", "flight", "lock", "pace", "processor", "publish", "queue"],
     &["intake", "reconcile", "runner"],
     &["delivery", "workloads"],
     &["http"],
