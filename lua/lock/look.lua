@@ -11,5 +11,8 @@ local left_ms = redis.call('PTTL', mirror)
 if left_ms <= 0 then
   return {now_ms}
 end
-local known = redis.call('HMGET', mirror, 'holder', 'request', 'note', 'token')
+local known = redis.call('HMGET', mirror, 'holder', 'request', 'note', 'token', 'released')
+if known[5] then
+  return {now_ms}
+end
 return {now_ms, left_ms, known[1] or '', known[2] or '', known[3] or '', known[4] or '0'}

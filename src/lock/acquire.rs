@@ -193,9 +193,7 @@ impl Locks {
         };
         Ok(match decided {
             Some((Decided::Granted(granted), _)) => {
-                for row in &granted {
-                    self.mirror.write(row, seen);
-                }
+                self.mirror.write(&granted, seen).await;
                 Acquired::Granted(granted.into_iter().map(|row| grant(row, asked)).collect())
             }
             Some((Decided::Busy(row), _)) => Acquired::Busy(holder(row)),

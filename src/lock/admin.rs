@@ -130,7 +130,7 @@ impl Locks {
             .await?;
         Ok(match taken {
             Taken::Done(row) => {
-                self.was_released(&row);
+                self.was_released(&row).await;
                 Forced::Done(LeaseView::of(*row))
             }
             Taken::NotHeld => Forced::NotHeld,

@@ -16,7 +16,7 @@ use super::keys::{Keys, lease_word};
 use super::lease::LeaseRow;
 use super::link::Link;
 use super::name::LockName;
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 use crate::redis::{Reply, Script};
 
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new("lock.look", &[include_str!("../../lua/lock/look.lua")]));
@@ -24,6 +24,9 @@ static MIRROR: LazyLock<Script> =
     LazyLock::new(|| Script::new("lock.mirror", &[include_str!("../../lua/lock/mirror.lua")]));
 static UNMIRROR: LazyLock<Script> =
     LazyLock::new(|| Script::new("lock.unmirror", &[include_str!("../../lua/lock/unmirror.lua")]));
+
+/// How long Redis remembers that a grant is over: longer than what was told before can be on the way.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -68,10 +71,15 @@ impl Mirror {
         seen
     }
 
-    /// Writes down what SQL granted or renewed; `seen` was read before SQL was asked.
-    pub fn write(&self, row: &LeaseRow, seen: &Seen) {
+    /// Writes down what SQL granted or renewed; `seen` was read before SQL was asked. Waited for, so that a release that comes
+    /// right afterwards finds it.
+    pub async fn write(&self, granted: &[LeaseRow], seen: &Seen) {
         // Without its clock, Redis cannot be told when the lease ends.
         let Some(then_ms) = seen.redis_ms else { return };
+        join_all(granted.iter().map(|row| self.write_one(row, then_ms))).await;
+    }
+
+    async fn write_one(&self, row: &LeaseRow, then_ms: Millis) {
         let args = vec![
             number(row.token),
             number(then_ms + row.left_ms()),
@@ -80,13 +88,15 @@ impl Mirror {
             Bytes::from(row.note.clone()),
             Bytes::from(row.name.to_string()),
         ];
-        self.link.tell(&MIRROR, vec![self.keys.mirror(&row.name)], args);
+        let _ = self.link.run(&MIRROR, vec![self.keys.mirror(&row.name)], args).await;
     }
 
-    /// Forgets a lease that has ended before its time, and wakes who waits for it.
-    pub fn forget(&self, name: &LockName, token: i64) {
-        let args = vec![number(token), Bytes::from(self.keys.channel()), Bytes::from(lease_word(name))];
-        self.link.tell(&UNMIRROR, vec![self.keys.mirror(name)], args);
+    /// Forgets a lease that has ended before its time, and wakes who waits for it. Waited for, so that who is told of the
+    /// release finds the lease free.
+    pub async fn forget(&self, name: &LockName, token: i64) {
+        let word = Bytes::from(lease_word(name));
+        let args = vec![number(token), Bytes::from(self.keys.channel()), word, number(millis(REMEMBERED))];
+        let _ = self.link.run(&UNMIRROR, vec![self.keys.mirror(name)], args).await;
     }
 }
 

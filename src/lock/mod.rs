@@ -16,7 +16,7 @@
 //! |---|---|---|---|
 //! | `<ns>:lock:{<name>}:unit:line`, `…:lease:line` | sorted set | who stands in line, by number | while somebody does |
 //! | `<ns>:lock:{<name>}:unit:alive`, `…:lease:alive` | sorted set | until when each of them counts, in ms | likewise |
-//! | `<ns>:lock:{<name>}:lease` | hash | `token`, `until_ms` (by Redis's clock), `holder`, `request`, `note`, `name` | as long as the lease |
+//! | `<ns>:lock:{<name>}:lease` | hash | `token`, `until_ms` (by Redis's clock), `holder`, `request`, `note`, `name`; `released` | as long as the lease; 10 s after a release |
 //! | `<ns>:lock:{<name>}:fast` | hash | `owner`, `holder`, `request`, `note`, `token`, `name` | as long as the lock |
 //! | `<ns>:lock:wake` | channel | who may look again | |
 //! | `<ns>:store` | string | the id of the store that this namespace belongs to | for ever |

@@ -41,9 +41,7 @@ impl Locks {
             .await?;
         Ok(match renewed {
             Owned::Done(renewed) => {
-                for row in &renewed {
-                    self.mirror.write(row, &seen);
-                }
+                self.mirror.write(&renewed, &seen).await;
                 Owned::Done(renewed.into_iter().map(|row| grant(row, asked)).collect())
             }
             Owned::Lost(name) => {
@@ -71,7 +69,7 @@ impl Locks {
         Ok(match released {
             Owned::Done(released) => {
                 for row in &released {
-                    self.was_released(row);
+                    self.was_released(row).await;
                 }
                 Owned::Done(())
             }
@@ -81,13 +79,13 @@ impl Locks {
     }
 
     /// Tells Redis and those who wait that a lease has ended before its time.
-    pub(super) fn was_released(&self, row: &LeaseRow) {
+    pub(super) async fn was_released(&self, row: &LeaseRow) {
         let held_ms = u64::try_from(row.now_ms - row.granted_at_ms).unwrap_or(0);
         let held = Duration::from_millis(held_ms).as_secs_f64();
         histogram!("onetake_lock_hold_seconds", "kind" => "lease").record(held);
         // Those in this process first: they need no Redis for it.
         self.wakes.tell(&super::keys::lease_word(&row.name));
-        self.mirror.forget(&row.name, row.token);
+        self.mirror.forget(&row.name, row.token).await;
     }
 
     pub(super) async fn read_rows(&self, names: &[LockName]) -> Result<Vec<LeaseRow>, store::Error> {

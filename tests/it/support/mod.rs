@@ -8,6 +8,7 @@ pub mod node;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod resp;
 pub mod server;
