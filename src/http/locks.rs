@@ -3,149 +3,29 @@
 //! Acquiring is repeatable by its request id (or its `Idempotency-Key`, which then is one): the same again is given the
 //! same grant again, and `lock_lost` once that has ended. An answer from a store would hand out what has ended.
 
+mod body;
+
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+
+use body::{Filter, Force, GrantBody, LockBody, Release, Renewal, Wish, fast_body, grant_body};
 
 use super::AppState;
 use super::auth::{Caller, Enqueue, Operate, Read};
 use super::idempotency::{Answer, Asked, once};
 use super::input::{Json, Path, Query};
-use super::page::{Cursor, Limit, Page, fill};
+use super::page::{Page, fill};
 use super::problem::{Code, Problem};
-use super::view::{rfc3339, to_json};
+use super::view::to_json;
 use crate::config::Span;
 use crate::id;
-use crate::lock::{
-    self, Acquired, AuditEntry, Fast, FastWanted, Forced, Grant, Holder, LeaseView, LockName, Owned, Wanted,
-};
+use crate::lock::{self, Acquired, Fast, FastWanted, Forced, Holder, LockName, Owned, Wanted};
 
 const LONGEST_NOTE: usize = 200;
 const LONGEST_REASON: usize = 500;
 const LONGEST_REQUEST_ID: usize = 255;
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = LockWish)]
-pub(super) struct Wish {
-    /// How long the lock is held if it is not renewed, such as `30s`: from 100 ms to the configured `locks.max_ttl`.
-    #[schema(value_type = String)]
-    ttl: Span,
-    /// How long to wait for it, at most `http.max_wait`. Not given: now or not at all.
-    #[schema(value_type = Option<String>)]
-    wait: Option<Span>,
-    /// For people: who has it and why.
-    note: Option<String>,
-    /// The same again is given the same grant again, as long as that stands.
-    request_id: Option<String>,
-    /// In Redis alone: quick, and good for sparing work only, as it may have two holders for a moment.
-    #[serde(default)]
-    fast: bool,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = LockRenewal)]
-pub(super) struct Renewal {
-    owner_token: String,
-    /// From now on.
-    #[schema(value_type = String)]
-    ttl: Span,
-    #[serde(default)]
-    fast: bool,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = LockRelease)]
-pub(super) struct Release {
-    owner_token: String,
-    #[serde(default)]
-    fast: bool,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = LockForce)]
-pub(super) struct Force {
-    /// Kept in the audit.
-    reason: String,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Filter {
-    /// What the names begin with.
-    #[serde(default)]
-    prefix: String,
-    /// `held` or `free`.
-    #[serde(default)]
-    state: String,
-    /// Whose they are: the id of an API key.
-    #[serde(default)]
-    holder: String,
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    cursor: Cursor,
-    #[serde(default)]
-    #[param(value_type = Option<u32>)]
-    limit: Limit,
-}
-
-/// A lock in the caller's hands.
-#[derive(Serialize, ToSchema)]
-#[schema(as = LockGrant)]
-pub(super) struct GrantBody<'a> {
-    name: &'a str,
-    /// Renewing and releasing need it. Told to nobody else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    owner_token: Option<&'a str>,
-    /// Larger than that of every earlier grant of this name: show it to what the lock guards, which refuses smaller ones.
-    /// A fast lock has none.
-    fencing_token: Option<i64>,
-    /// When it ends if it is not renewed. A fast lock's is by the clock of the server that answered.
-    expires_at: String,
-    /// What is left of it.
-    #[schema(value_type = String)]
-    ttl: Span,
-    fast: bool,
-}
-
-/// A lease as others see it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Lock)]
-pub(super) struct LockBody<'a> {
-    name: &'a str,
-    /// `held` or `free`.
-    state: &'static str,
-    fencing_token: i64,
-    /// The API key's id.
-    holder: &'a str,
-    note: &'a str,
-    #[schema(value_type = String)]
-    ttl: Span,
-    granted_at: String,
-    expires_at: String,
-    released_at: Option<String>,
-    /// Where one lock is asked for: who took it from its holder, the last 20 times.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audit: Option<Vec<AuditBody>>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = LockAudit)]
-pub(super) struct AuditBody {
-    fencing_token: i64,
-    holder: String,
-    note: String,
-    /// Who took it away.
-    by: String,
-    reason: String,
-    at: String,
-}
 
 /// Locks (leases, not fast ones) that are held or were, those granted last first.
 #[utoipa::path(get, path = "/v1/locks", tag = "locks", params(Filter),
@@ -325,29 +205,6 @@ fn owner(token: String) -> Result<String, Problem> {
     if is_fit { Ok(token) } else { Err(Problem::field("owner_token", "this is no owner token of ours")) }
 }
 
-fn grant_body(grant: &Grant, is_new: bool) -> Answer {
-    Answer::ok(to_json(&GrantBody {
-        name: grant.name.as_str(),
-        owner_token: is_new.then_some(grant.owner.as_str()),
-        fencing_token: Some(grant.fencing_token),
-        expires_at: rfc3339(grant.until_ms),
-        ttl: Span(grant.left),
-        fast: false,
-    }))
-}
-
-fn fast_body(state: &AppState, name: &LockName, owner: Option<&str>, left: Duration) -> Answer {
-    let now_ms = state.locks.store().clock().now_ms();
-    Answer::ok(to_json(&GrantBody {
-        name: name.as_str(),
-        owner_token: owner,
-        fencing_token: None,
-        expires_at: rfc3339(now_ms + crate::clock::millis(left)),
-        ttl: Span(left),
-        fast: true,
-    }))
-}
-
 fn busy(name: &LockName, principal: &str, note: &str, left: Duration) -> Problem {
     let whose = match (principal, note) {
         ("", _) => "somebody else".to_owned(),
@@ -364,34 +221,4 @@ fn lost(name: &LockName) -> Problem {
 
 fn unknown(name: &LockName) -> Problem {
     Problem::new(Code::LockUnknown, format!("nobody has had a lock {name}"))
-}
-
-impl<'a> LockBody<'a> {
-    fn of(view: &'a LeaseView, audit: Option<Vec<AuditEntry>>) -> Self {
-        Self {
-            name: view.name.as_str(),
-            state: if view.is_held { "held" } else { "free" },
-            fencing_token: view.fencing_token,
-            holder: &view.principal,
-            note: &view.note,
-            ttl: Span(view.ttl()),
-            granted_at: rfc3339(view.granted_at_ms),
-            expires_at: rfc3339(view.until_ms),
-            released_at: view.released_at_ms.map(rfc3339),
-            audit: audit.map(|entries| entries.into_iter().map(AuditBody::of).collect()),
-        }
-    }
-}
-
-impl AuditBody {
-    fn of(entry: AuditEntry) -> Self {
-        Self {
-            fencing_token: entry.fencing_token,
-            holder: entry.holder,
-            note: entry.note,
-            by: entry.principal,
-            reason: entry.reason,
-            at: rfc3339(entry.at_ms),
-        }
-    }
 }

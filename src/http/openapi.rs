@@ -9,7 +9,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
 use super::{
-    AppState, dedupe, deliveries, files, health, jobs, keys, locks, mailbox, metrics, queues, requests, schedulers, videos,
+    AppState, dedupe, deliveries, files, health, jobs, keys, locks, mailbox, metrics, queues, requests, schedulers,
+    videos,
 };
 
 #[derive(OpenApi)]

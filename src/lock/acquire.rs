@@ -171,10 +171,8 @@ impl Locks {
         }
         // From here on its time runs, whenever the answer comes.
         let asked = Instant::now();
-        let guard = Guard::new(
-            wanted.names.iter().map(|name| name.key64(Kind::Lease)),
-            Some(asked + Duration::from_secs(2)),
-        );
+        let guard =
+            Guard::new(wanted.names.iter().map(|name| name.key64(Kind::Lease)), Some(asked + Duration::from_secs(2)));
         // Made before the transaction, so that its repetition grants nothing else.
         let (owner, ids) = (id::new_token(), wanted.names.iter().map(|_| id::new_id()).collect::<Vec<_>>());
         let (store, with) = (self.store.clone(), wanted.clone());

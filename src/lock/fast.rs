@@ -44,8 +44,16 @@ pub struct FastWanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fast {
     /// `token` tells holders apart; it is no fencing token, as it follows the clock of one Redis.
-    Taken { owner: String, token: i64, left: Duration },
-    Busy { principal: String, note: String, left: Duration },
+    Taken {
+        owner: String,
+        token: i64,
+        left: Duration,
+    },
+    Busy {
+        principal: String,
+        note: String,
+        left: Duration,
+    },
 }
 
 impl Locks {

@@ -123,8 +123,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let gate = &self.gate;
-        let args =
-            vec![Bytes::from(self.id.clone()), number(gate.width as i64), Bytes::from(gate.keys.channel())];
+        let args = vec![Bytes::from(self.id.clone()), number(gate.width as i64), Bytes::from(gate.keys.channel())];
         gate.link.tell(&LEAVE, self.line.to_vec(), args);
     }
 }

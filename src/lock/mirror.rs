@@ -46,12 +46,10 @@ pub(super) struct Seen {
 impl Seen {
     /// Somebody else who has one of the names.
     pub fn busy(&self, wanted: &Wanted) -> Option<Holder> {
-        let is_other = |(holder, request): &&(Holder, String)| {
-            holder.principal != wanted.principal || *request != wanted.request
-        };
+        let is_other =
+            |(holder, request): &&(Holder, String)| holder.principal != wanted.principal || *request != wanted.request;
         self.held.iter().find(is_other).map(|(holder, _)| holder.clone())
     }
-
 }
 
 impl Mirror {

@@ -108,7 +108,12 @@ impl Locks {
     }
 }
 
-async fn renew(tx: &mut Tx, names: &[LockName], owner: &str, ttl: Duration) -> Result<Owned<Vec<LeaseRow>>, store::Error> {
+async fn renew(
+    tx: &mut Tx,
+    names: &[LockName],
+    owner: &str,
+    ttl: Duration,
+) -> Result<Owned<Vec<LeaseRow>>, store::Error> {
     let known = lock_rows(tx, names).await?;
     for name in names {
         match known.iter().find(|row| row.name == *name) {

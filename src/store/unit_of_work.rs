@@ -109,12 +109,7 @@ impl Store {
     ///
     /// # Cancel safety
     /// Not: to be called in a task of its own, which runs to its end.
-    pub async fn guarded<T, E, F>(
-        &self,
-        name: &'static str,
-        guard: Guard,
-        work: F,
-    ) -> Result<Option<(T, Duration)>, E>
+    pub async fn guarded<T, E, F>(&self, name: &'static str, guard: Guard, work: F) -> Result<Option<(T, Duration)>, E>
     where
         E: From<Error> + Send + Any,
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,

@@ -158,10 +158,7 @@ impl Server {
     }
 
     pub async fn is_busy(&self, text: &str) -> bool {
-        matches!(
-            self.locks.acquire(wanted(text, LONG, NOW)).await.expect("the store is up"),
-            Acquired::Busy(_)
-        )
+        matches!(self.locks.acquire(wanted(text, LONG, NOW)).await.expect("the store is up"), Acquired::Busy(_))
     }
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod bounds;
 mod command;
+mod frozen;
 mod http;
 mod lease;
 mod model;
