@@ -232,11 +232,7 @@ impl Held<'_> {
         let mut told = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let [interrupt, terminate] = &mut told;
         let mut kill_at = None;
-        loop {
-            let pause = match self.trusted_until.checked_duration_since(Instant::now()) {
-                Some(left) => (self.ttl / 3).min(left),
-                None => break,
-            };
+        while let Some(left) = self.trusted_until.checked_duration_since(Instant::now()) {
             tokio::select! {
                 // dropped: nothing, waiting can be taken up again
                 status = child.wait() => {
@@ -245,7 +241,7 @@ impl Held<'_> {
                     return Ok(Ending::Exit(status?));
                 }
                 // dropped: a pause only
-                () = tokio::time::sleep(pause) => {
+                () = tokio::time::sleep((self.ttl / 3).min(left)) => {
                     if !self.renew().await {
                         break;
                     }

@@ -18,6 +18,7 @@ use super::mirror::Seen;
 use super::name::{Kind, LockName, in_order};
 use super::{Error, Locks, until};
 use crate::clock::{Millis, millis};
+use crate::fault;
 use crate::id;
 use crate::store::{self, Guard, Tx, query, rows};
 
@@ -191,6 +192,7 @@ impl Locks {
         };
         Ok(match decided {
             Some((Decided::Granted(granted), _)) => {
+                fault::point("lease.granted");
                 self.mirror.write(&granted, seen).await;
                 Acquired::Granted(granted.into_iter().map(|row| grant(row, asked)).collect())
             }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use metrics::counter;
+use metrics::{counter, histogram};
 
 use super::gate::number;
 use super::keys::fast_word;
@@ -64,12 +64,14 @@ impl Locks {
     pub async fn take_fast(&self, wanted: FastWanted) -> Result<Fast, Error> {
         self.check_ttl(wanted.ttl)?;
         let owner = crate::id::new_token();
-        let until = until(Instant::now(), wanted.wait);
+        let asked = Instant::now();
+        let until = until(asked, wanted.wait);
         let waiting = self.wakes.listen(fast_word(&wanted.name));
         loop {
             let taken = self.try_fast(&wanted, &owner).await?;
             let Fast::Busy { left, .. } = &taken else {
                 counter!("onetake_lock_grants_total", "kind" => "fast").increment(1);
+                histogram!("onetake_lock_wait_seconds", "kind" => "fast").record(asked.elapsed().as_secs_f64());
                 return Ok(taken);
             };
             let Some(rest) = until.and_then(|until| until.checked_duration_since(Instant::now())) else {

@@ -131,3 +131,106 @@ impl Drop for Place {
 pub(super) fn number(number: i64) -> Bytes {
     Bytes::from(number.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::redis::testing::{Server, raw, shown};
+
+    fn gate(redis: &crate::redis::Redis, width: usize) -> Gate {
+        let link = Link::new(redis.clone(), Duration::from_secs(2));
+        Gate::new(Kind::Unit, width, link, Keys::new("onetake"), Wakes::default())
+    }
+
+    fn name() -> LockName {
+        LockName::parse("a").unwrap()
+    }
+
+    fn far() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(30))
+    }
+
+    async fn inside(gate: &Gate, until: Option<Instant>) -> Option<Place> {
+        match gate.pass(&name(), until).await {
+            Passage::Open(place) => Some(place),
+            Passage::Busy => None,
+        }
+    }
+
+    async fn until_in_line(redis: &crate::redis::Redis, count: &str) {
+        while shown(redis, &["ZCARD", "onetake:lock:{a}:unit:line"]).await != count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn those_of_several_servers_pass_in_the_order_in_which_they_came() {
+        let server = Server::start();
+        let (one, other) = (server.connect().await, server.connect().await);
+        let gates = [gate(&one, 1), gate(&other, 1)];
+        let first = inside(&gates[0], None).await.unwrap();
+        assert!(inside(&gates[1], None).await.is_none(), "a try wants nobody there");
+        let (told, mut order) = tokio::sync::mpsc::unbounded_channel();
+        let mut waiting = Vec::new();
+        for n in 0..6 {
+            let (gate, told) = (gates[n % 2].clone(), told.clone());
+            waiting.push(tokio::spawn(async move {
+                let _place = inside(&gate, far()).await.unwrap();
+                told.send(n).unwrap();
+            }));
+            until_in_line(&one, &(n + 2).to_string()).await;
+        }
+        // One goes away: its place is given up.
+        waiting.remove(2).abort();
+        until_in_line(&one, "6").await;
+        drop(first);
+        for task in waiting {
+            task.await.unwrap();
+        }
+        drop(told);
+        let mut seen = Vec::new();
+        while let Some(n) = order.recv().await {
+            seen.push(n);
+        }
+        assert_eq!(seen, [0, 1, 3, 4, 5]);
+        until_in_line(&one, "0").await;
+    }
+
+    #[tokio::test]
+    async fn a_place_whose_owner_is_silent_runs_out_and_readable_keys_say_who_stands_there() {
+        let server = Server::start();
+        let redis = server.connect().await;
+        let gate = gate(&redis, 1);
+        // What a process that was killed at the head leaves behind, nearly over; and one that was killed behind it.
+        let now_ms: i64 = raw(&redis, &["TIME"]).await.items().unwrap()[0].int().unwrap() * 1000;
+        for (id, number, until_ms) in [("head", "1", now_ms + 1500), ("behind", "2", now_ms + 1400)] {
+            raw(&redis, &["ZADD", "onetake:lock:{a}:unit:line", number, id]).await;
+            raw(&redis, &["ZADD", "onetake:lock:{a}:unit:alive", &until_ms.to_string(), id]).await;
+        }
+        assert!(inside(&gate, None).await.is_none());
+        assert!(inside(&gate, Some(Instant::now() + Duration::from_millis(30))).await.is_none());
+        let place = inside(&gate, far()).await.unwrap();
+        assert_eq!(
+            shown(&redis, &["ZRANGE", "onetake:lock:{a}:unit:line", "0", "-1"]).await,
+            format!("[{}]", place.id)
+        );
+        drop(place);
+        until_in_line(&redis, "0").await;
+    }
+
+    #[tokio::test]
+    async fn as_many_pass_as_the_gate_is_wide_and_foreign_keys_block_nobody() {
+        let server = Server::start();
+        let redis = server.connect().await;
+        let gate = gate(&redis, 2);
+        let (one, two) = (inside(&gate, far()).await, inside(&gate, far()).await);
+        assert!(one.is_some() && two.is_some());
+        assert!(inside(&gate, Some(Instant::now() + Duration::from_millis(30))).await.is_none());
+        // Keys that are of another type: the database decides alone.
+        raw(&redis, &["DEL", "onetake:lock:{a}:unit:line"]).await;
+        raw(&redis, &["SET", "onetake:lock:{a}:unit:line", "nonsense"]).await;
+        assert!(inside(&gate, None).await.is_some());
+    }
+}

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of a wish for a lease.
 pub enum Leased {
-    Held(Lease),
+    Held(Box<Lease>),
     /// Somebody else has one of the names, and had it until the deadline.
     Busy(Holder),
 }
@@ -46,7 +46,7 @@ impl Locks {
         let ttl = wanted.ttl;
         let wanted = Wanted { request: crate::id::new_id(), ..wanted };
         Ok(match self.acquire(wanted).await? {
-            Acquired::Granted(grants) => Leased::Held(Lease::keep(self.clone(), grants, ttl)),
+            Acquired::Granted(grants) => Leased::Held(Box::new(Lease::keep(self.clone(), grants, ttl))),
             Acquired::Busy(holder) => Leased::Busy(holder),
             // It ended before we heard of it.
             Acquired::Over(name) => Leased::Busy(Holder {

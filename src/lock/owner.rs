@@ -9,6 +9,7 @@ use super::lease::{Grant, LeaseRow, NameRow, lock_rows};
 use super::name::{LockName, in_order};
 use super::{Error, Locks};
 use crate::clock::millis;
+use crate::fault;
 use crate::store::{self, Row, Tx, query, rows};
 
 /// What an owner was told.
@@ -68,6 +69,7 @@ impl Locks {
             .await?;
         Ok(match released {
             Owned::Done(released) => {
+                fault::point("lease.released");
                 for row in &released {
                     self.was_released(row).await;
                 }

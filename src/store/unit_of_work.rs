@@ -142,10 +142,14 @@ impl Store {
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
     {
         let mut attempt = 1;
+        let mut before: Option<E> = None;
         loop {
             // A database that cannot be reached now is told to the caller at once: nothing was begun.
             let asked = Instant::now();
-            let Some(tx) = self.begin(guard).await? else { return Ok(None) };
+            let Some(tx) = self.begin(guard).await? else {
+                // After a commit of unknown outcome nobody may be told that nothing was done.
+                return before.map_or(Ok(None), Err);
+            };
             if guard.is_some() {
                 histogram!("onetake_store_lock_wait_seconds", "name" => name).record(asked.elapsed().as_secs_f64());
             }
@@ -175,6 +179,7 @@ impl Store {
             let kept = 0.5 + rand::rng().random::<f64>() / 2.0;
             tokio::time::sleep(longest.mul_f64(kept)).await;
             attempt += 1;
+            before = Some(error);
         }
     }
 

@@ -39,7 +39,7 @@ async fn bad_input_is_told_and_changes_nothing(kind: StoreKind) {
         ("a".into(), json!({"ttl": "1m", "request_id": "x".repeat(256)}), 422, "invalid_field", "request_id"),
         ("a".into(), json!({"ttl": "1m", "fast": "yes"}), 422, "invalid_field", "fast"),
         ("a".into(), json!({"ttl": "1m", "owner": "me"}), 422, "invalid_field", "owner"),
-        ("a".into(), json!(["1m"]), 422, "invalid_field", "ttl"),
+        ("a".into(), json!(["1m"]), 422, "invalid_field", "body"),
         ("a%20b".into(), ttl(json!("1m")), 422, "invalid_field", "name"),
         ("a%00".into(), ttl(json!("1m")), 422, "invalid_field", "name"),
         ("%7Ba%7D".into(), ttl(json!("1m")), 422, "invalid_field", "name"),

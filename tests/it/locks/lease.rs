@@ -38,7 +38,7 @@ async fn renew(server: &Server, grant: &Grant, ttl: Duration) -> Owned<Vec<Grant
 
 async fn held(server: &Server, wanted: Wanted) -> Lease {
     match server.locks.lease(wanted).await.expect("the store is up") {
-        Leased::Held(lease) => lease,
+        Leased::Held(lease) => *lease,
         Leased::Busy(holder) => panic!("it is free: {holder:?}"),
     }
 }
@@ -114,7 +114,7 @@ async fn only_the_owner_renews_and_releases(kind: StoreKind) {
     assert!(matches!(release(&server, &grant).await, Owned::Done(())), "once more says the same");
     assert!(matches!(renew(&server, &grant, LONG).await, Owned::Lost(_)));
     for ttl in [Duration::ZERO, Duration::from_millis(99), Duration::from_secs(365 * 86_400)] {
-        let refused = server.locks.renew(&[other.name.clone()], &other.owner, ttl).await;
+        let refused = server.locks.renew(std::slice::from_ref(&other.name), &other.owner, ttl).await;
         assert!(matches!(refused, Err(Error::Ttl { .. })), "{ttl:?}");
         let refused = server.locks.acquire(wanted("d", ttl, NOW)).await;
         assert!(matches!(refused, Err(Error::Ttl { .. })), "{ttl:?}");

@@ -16,6 +16,9 @@ pub trait Model {
     fn wrong(&self, state: &Self::State) -> Option<String>;
 }
 
+/// Takes a step's name, and what it changes.
+pub type Go<'a, S> = dyn FnMut(String, &dyn Fn(&mut S)) + 'a;
+
 /// How many states there are; or the steps that lead to the first wrong one, and what is wrong there.
 ///
 /// # Errors

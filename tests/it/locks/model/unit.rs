@@ -4,7 +4,7 @@
 //! Any party may be paused at any point for any time: the search goes on with the others. A connection may break at any
 //! point: the database then rolls back and frees what it held, and the unit learns it only when it goes on.
 
-use super::search::{Model, search};
+use super::search::{Go, Model, search};
 
 const PARTIES: usize = 3;
 
@@ -107,7 +107,7 @@ impl Model for Units {
 }
 
 impl Units {
-    fn steps(&self, state: &State, party: usize, go: &mut dyn FnMut(String, &dyn Fn(&mut State))) {
+    fn steps(&self, state: &State, party: usize, go: &mut Go<'_, State>) {
         let me = Some(party as u8);
         let design = self.0;
         match state.at[party] {
