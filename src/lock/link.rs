@@ -35,6 +35,7 @@ enum Mode {
 
 impl Link {
     pub fn new(redis: Redis, patience: Duration) -> Self {
+        gauge!("onetake_lock_redis").set(1.0);
         Self { redis, patience, mode: Arc::new(Mutex::new(Mode::Redis)) }
     }
 
