@@ -48,6 +48,9 @@ pub const POINTS: &[&str] = &[
     "follower.finished",
 ];
 
+/// Those at which a lease has changed hands in SQL, and nobody has been told.
+pub const LOCK_POINTS: &[&str] = &["lease.granted", "lease.released"];
+
 /// Those on the way of a scheduler's run, which no request passes.
 pub const SCHEDULER_POINTS: &[&str] = &["schedule.taken", "schedule.made"];
 

@@ -19,6 +19,7 @@ use crate::delivery::{Chats, Deliveries, client};
 use crate::files::FileStore;
 use crate::flight::Flights;
 use crate::intake::Intake;
+use crate::lock::Locks;
 use crate::pace::Pace;
 use crate::processor::{Processor, builtin, make};
 use crate::publish::{Announcer, Publish, Publisher, Queues};
@@ -49,6 +50,7 @@ pub struct Parts {
     pub to_publish: mpsc::Receiver<Publish>,
     pub announcer: Announcer,
     pub intake: Intake,
+    pub locks: Locks,
     pub holds: Holds,
     pub files: FileStore,
     pub chats: Option<Chats>,
@@ -66,6 +68,8 @@ impl Parts {
         let redis = Redis::connect_lazy(&settings.redis).context("redis.url")?;
         super::startup::check_redis(&redis, &settings.redis).await?;
         let store = Store::open(&settings.store, clock.clone()).await.context("cannot open the store")?;
+        let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
+        super::startup::claim_namespace(&locks).await?;
         let files = FileStore::open(settings.files_dir.clone()).context("cannot use files_dir")?;
         let flights = Flights::new(store.clone());
         if !store.is_shared() {
@@ -97,6 +101,7 @@ impl Parts {
             to_publish,
             announcer,
             intake,
+            locks,
             holds: Holds::default(),
             files,
             chats,

@@ -45,6 +45,7 @@ where
     let publishing =
         tokio::spawn(parts.publisher.clone().drive(to_publish, parts.flights.clone(), parts.dedupe.clone()));
     spawn(&mut tasks, "wakes", pass_wakes(&parts, stop.clone()));
+    spawn(&mut tasks, "locks", parts.locks.clone().keep(stop.clone()));
     if role.runs_jobs() {
         let lease = &parts.settings.runner;
         let renewing =
@@ -111,6 +112,7 @@ fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> 
     let admin_key = http.admin_key.expose_secret();
     Ok(http::Parts {
         intake: parts.intake.clone(),
+        locks: parts.locks.clone(),
         settings: parts.settings.clone(),
         access: Access::new(parts.store.clone(), admin_key, address.ip().is_loopback()),
         redis: parts.redis.clone(),

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use tracing::{info, warn};
 
 use crate::config;
+use crate::lock::{self, Locks};
 use crate::redis::{Redis, ServerInfo};
 
 /// How long a start waits for Redis.
@@ -51,6 +52,19 @@ pub async fn check_redis(redis: &Redis, settings: &config::Redis) -> anyhow::Res
     }
     info!(version = %info.version, role = %info.role, "using Redis {}", info.version);
     Ok(())
+}
+
+/// Refuses a namespace that belongs to another store. While Redis is away that cannot be seen; the keeper of the locks looks
+/// again when it is there.
+///
+/// # Errors
+/// It is another store's; or the store does not answer.
+pub async fn claim_namespace(locks: &Locks) -> anyhow::Result<()> {
+    match locks.claim_namespace().await {
+        Ok(claimed) => claimed.context("redis.namespace"),
+        Err(lock::Error::Redis(error)) if error.is_unreachable() => Ok(()),
+        Err(error) => Err(error).context("cannot look whose the namespace in Redis is"),
+    }
 }
 
 pub(super) fn version(info: &ServerInfo) -> (u32, u32) {

@@ -125,6 +125,12 @@ impl Call {
         self
     }
 
+    /// Waits for the answer so much longer.
+    pub fn patience(mut self, more: Duration) -> Self {
+        self.patience += more;
+        self
+    }
+
     /// Asks the server to hold its answer until there is something final to say, for `seconds` at most.
     pub fn wait(mut self, seconds: u64) -> Self {
         self.headers.push((HeaderName::from_static("prefer"), format!("wait={seconds}")));

@@ -2,7 +2,7 @@
 //!
 //! `serve` and `dev` are the server; every other command is a client of a running one (SQLite belongs to one process),
 //! or looks at the configuration. Answers go to stdout, everything else to stderr.
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `lock run` passes that of its command on.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ mod doctor;
 mod import;
 mod job;
 mod key;
+mod lock;
 mod output;
 mod pickup;
 mod queue;
@@ -72,6 +73,7 @@ Examples:
   onetake video request Anna --wait 60          ask for a video and wait for it
   onetake enqueue mail --data '{\"to\": \"ann\"}'   add a job to a queue
   onetake dedupe ls --scope video               what is being made, and what is ready
+  onetake lock run nightly -- make backup       run it here only, of all machines
   onetake config show                           what is in force, and from where
   onetake doctor                                what is missing on this machine";
 
@@ -110,6 +112,9 @@ enum Command {
     /// The pickup point: accept, issue, take back, return to the courier.
     #[command(subcommand)]
     Pickup(pickup::Command),
+    /// Locks: who has which; run a command while holding one.
+    #[command(subcommand)]
+    Lock(lock::Command),
     /// API keys: create, list, revoke.
     #[command(subcommand)]
     Key(key::Command),
@@ -127,6 +132,11 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Misused(String);
+
+/// A command of the user's ended with this code, or was not run for the reason that stands on stderr: there is nothing to add.
+#[derive(Debug, thiserror::Error)]
+#[error("the command ended with code {0}")]
+struct Ended(u8);
 
 /// What the commands that are clients work with.
 struct Context {
@@ -151,6 +161,9 @@ pub async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
+            if let Some(Ended(code)) = e.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             report(&e, output);
             ExitCode::from(if e.is::<Misused>() { 2 } else { 1 })
         }
@@ -172,6 +185,7 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Delivery(command) => command.run(&context).await,
         Command::Slot(command) => command.run(&context).await,
         Command::Pickup(command) => command.run(&context).await,
+        Command::Lock(command) => command.run(&context).await,
         Command::Key(command) => command.run(&context).await,
         Command::Config(command) => command.run(output),
         Command::Doctor(file) => doctor::run(file, &context).await,
@@ -273,6 +287,10 @@ mod tests {
             "pickup issue 17 18 --user olga",
             "pickup take-back 17 --user olga",
             "pickup return-to-courier 17",
+            "lock ls --prefix a --state held --holder abc --limit 5",
+            "lock show nightly",
+            "lock release nightly --owner-token abc",
+            "lock release nightly --force --reason gone",
             "key create --name bot --scope read --scope enqueue",
             "key revoke abc",
             "config show",
@@ -311,6 +329,11 @@ mod tests {
             "onetake pickup issue --user olga",
             "onetake job delay video 17 soon",
             "onetake job data video 17 {",
+            "onetake lock run nightly",
+            "onetake lock run nightly --ttl soon -- true",
+            "onetake lock release nightly",
+            "onetake lock release nightly --force",
+            "onetake lock release nightly --owner-token a --force --reason b",
             "onetake key create --name bot --scope everything",
             "onetake serve --role both",
         ] {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -44,6 +45,7 @@ pub fn check(settings: &Settings) -> Vec<Problem> {
     redis(settings, &mut problems);
     queues(settings, &mut problems);
     runner(settings, &mut problems);
+    locks(settings, &mut problems);
     delivery(settings, &mut problems);
     videos(settings, &mut problems);
     problems.0
@@ -85,7 +87,8 @@ impl Problems {
 
 /// Those where zero would mean "at once, for ever": a loop without a pause, or a lease that nobody can hold.
 fn durations(settings: &Settings, problems: &mut Problems) {
-    let Settings { http, store, redis, runner, reconcile, delivery, telegram, videos, cache, retention, .. } = settings;
+    let Settings { http, store, redis, runner, reconcile, locks, delivery, telegram, videos, cache, retention, .. } =
+        settings;
     let spans = [
         ("http.max_wait", http.max_wait),
         ("store.slow", store.slow),
@@ -95,6 +98,10 @@ fn durations(settings: &Settings, problems: &mut Problems) {
         ("runner.stalled_interval", runner.stalled_interval),
         ("runner.drain_delay", runner.drain_delay),
         ("reconcile.interval", reconcile.interval),
+        ("locks.max_ttl", locks.max_ttl),
+        ("locks.redis_patience", locks.redis_patience),
+        ("locks.keep_audit", locks.keep_audit),
+        ("locks.forget_every", locks.forget_every),
         ("delivery.time_limit", delivery.time_limit),
         ("telegram.chat_interval", telegram.chat_interval),
         ("videos.time_limit", videos.time_limit),
@@ -242,6 +249,16 @@ fn runner(settings: &Settings, problems: &mut Problems) {
     problems.unless((1..=10_000).contains(&settings.reconcile.page), "reconcile.page", "must be from 1 to 10000");
 }
 
+fn locks(settings: &Settings, problems: &mut Problems) {
+    let locks = &settings.locks;
+    problems.unless((1..=64).contains(&locks.width), "locks.width", "must be from 1 to 64");
+    let a_week = Duration::from_secs(7 * 86_400);
+    problems.unless(locks.max_ttl.0 <= a_week, "locks.max_ttl", "must be a week at most");
+    // A name that is forgotten while its lease runs would be granted twice.
+    let lasting = locks.keep.0 >= locks.max_ttl.0 && locks.keep.0 >= Duration::from_secs(86_400);
+    problems.unless(lasting, "locks.keep", "must be a day at least, and not shorter than locks.max_ttl");
+}
+
 fn delivery(settings: &Settings, problems: &mut Problems) {
     let delivery = &settings.delivery;
     // time_limit may exceed runner.lease: the lease of a delivery is renewed like any other while it is being sent.
@@ -374,6 +391,10 @@ mod tests {
             ("videos.genders", "Boy"),
             ("videos.templates.Snow.program", "/bin/true"),
             ("reconcile.page", "0"),
+            ("locks.width", "0"),
+            ("locks.max_ttl", "8d"),
+            ("locks.keep", "1h"),
+            ("locks.redis_patience", "0s"),
         ] {
             let found = keys(&[(key, value)]);
             assert!(found.iter().any(|known| key.starts_with(known.as_str())), "{key} = {value}: {found:?}");

@@ -25,6 +25,7 @@ pub struct Settings {
     pub queues: Queues,
     pub runner: Runner,
     pub reconcile: Reconcile,
+    pub locks: Locks,
     pub delivery: Delivery,
     pub telegram: Telegram,
     pub webhook: Webhook,
@@ -221,6 +222,17 @@ pub struct Reconcile {
     pub interval: Span,
     pub untouched: Span,
     pub page: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Locks {
+    pub max_ttl: Span,
+    pub redis_patience: Span,
+    pub width: usize,
+    pub keep: Span,
+    pub keep_audit: Span,
+    pub forget_every: Span,
 }
 
 #[derive(Clone, Debug, Deserialize)]

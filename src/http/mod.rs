@@ -13,6 +13,7 @@ mod idempotency;
 mod input;
 mod jobs;
 mod keys;
+mod locks;
 mod mailbox;
 mod metrics;
 mod openapi;
@@ -44,6 +45,7 @@ use crate::access::Access;
 use crate::config::Settings;
 use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
+use crate::lock::Locks;
 use crate::redis::Redis;
 use crate::store::Store;
 use crate::workloads::Workloads;
@@ -51,6 +53,7 @@ use crate::workloads::Workloads;
 /// What the handlers work with.
 pub struct Server {
     pub intake: Intake,
+    pub locks: Locks,
     pub settings: Arc<Settings>,
     pub access: Access,
     pub redis: Redis,
@@ -74,6 +77,7 @@ pub struct Server {
 /// What a [`Server`] is made of.
 pub struct Parts {
     pub intake: Intake,
+    pub locks: Locks,
     pub settings: Arc<Settings>,
     pub access: Access,
     pub redis: Redis,
@@ -88,10 +92,11 @@ pub type AppState = Arc<Server>;
 
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, settings, access, redis, files, bot, webhook, workloads, metrics } = parts;
+        let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics } = parts;
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
+            locks,
             settings,
             access,
             redis,

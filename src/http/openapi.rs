@@ -9,8 +9,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
 use super::{
-    AppState, dedupe, deliveries, files, health, jobs, keys, mailbox, metrics, pickup, queues, requests, schedulers,
-    slots, videos,
+    AppState, dedupe, deliveries, files, health, jobs, keys, locks, mailbox, metrics, pickup, queues, requests,
+    schedulers, slots, videos,
 };
 
 #[derive(OpenApi)]
@@ -91,6 +91,11 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(pickup::orders))
         .routes(routes!(pickup::history))
         .routes(routes!(pickup::show))
+        .routes(routes!(locks::list))
+        .routes(routes!(locks::show, locks::acquire))
+        .routes(routes!(locks::renew))
+        .routes(routes!(locks::release))
+        .routes(routes!(locks::force_release))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(health::livez))

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::id::QueueNameError;
 use crate::refusal::{self, Language, Message, Refusal};
-use crate::{intake, queue, redis, store};
+use crate::{intake, lock, queue, redis, store};
 
 /// What went wrong, for programs. Each is a stable word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -36,6 +36,10 @@ pub enum Code {
     DedupeUnknown,
     KeyUnknown,
     FileUnknown,
+    LockUnknown,
+    LockBusy,
+    LockLost,
+    LockNotHeld,
     RequestFinal,
     DeliveryNotDead,
     RunExists,
@@ -74,8 +78,12 @@ impl Code {
             | Self::DedupeUnknown
             | Self::KeyUnknown
             | Self::FileUnknown
+            | Self::LockUnknown
             | Self::NotFound => StatusCode::NOT_FOUND,
-            Self::RequestFinal
+            Self::LockBusy
+            | Self::LockLost
+            | Self::LockNotHeld
+            | Self::RequestFinal
             | Self::DeliveryNotDead
             | Self::JobWrongState
             | Self::JobLocked
@@ -114,6 +122,10 @@ impl Code {
             Self::DedupeUnknown => ("dedupe_unknown", "There is no such dedupe key"),
             Self::KeyUnknown => ("key_unknown", "There is no such API key"),
             Self::FileUnknown => ("file_unknown", "There is no such file"),
+            Self::LockUnknown => ("lock_unknown", "Nobody has had this lock"),
+            Self::LockBusy => ("lock_busy", "Somebody else has the lock"),
+            Self::LockLost => ("lock_lost", "The lock is not, or no longer, the caller's"),
+            Self::LockNotHeld => ("lock_not_held", "Nobody has the lock now"),
             Self::RequestFinal => ("request_final", "The request has ended"),
             Self::DeliveryNotDead => ("delivery_not_dead", "The delivery is neither dead nor suppressed"),
             Self::RunExists => ("run_exists", "Jobs stand where the next runs would be"),
@@ -335,6 +347,16 @@ impl From<intake::Error> for Problem {
             intake::Error::Store(error) => error.into(),
             intake::Error::Invalid { field, reason } => Self::field(field, reason),
             intake::Error::UnknownQueue(_) => Self::queue_unknown(),
+        }
+    }
+}
+
+impl From<lock::Error> for Problem {
+    fn from(error: lock::Error) -> Self {
+        match error {
+            lock::Error::Store(error) => error.into(),
+            lock::Error::Redis(error) => error.into(),
+            lock::Error::Ttl { .. } => Self::field("ttl", error.to_string()),
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::dedupe::{Dedupe, Wakes, What};
 use crate::delivery::webhook::Webhook;
 use crate::flight::{Claim, ClaimAsk, Ending, Finish, Flights};
 use crate::intake::Intake;
+use crate::lock::Locks;
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
 use crate::store::Store;
@@ -83,8 +84,10 @@ impl World {
         let announcer = Announcer { publisher, dedupe, wakes: Wakes::default() };
         let intake = Intake::new(flights, announcer, catalog, false);
         let cache = Cache::new(redis.clone(), &settings.redis.namespace, &settings.cache);
+        let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
         let state = Server::new(Parts {
             intake,
+            locks,
             workloads: Workloads::new(&On { store: store.clone(), cache }),
             access: keys(&settings, store),
             redis,

@@ -4,6 +4,7 @@
 //! through [`Store::unit_of_work`]; single reads may go past it.
 
 mod error;
+mod guard;
 mod line;
 mod migrate;
 mod sql;
@@ -26,6 +27,7 @@ use crate::config;
 use line::Line;
 
 pub use error::Error;
+pub use guard::Guard;
 pub use sql::{Arg, Query, Row, query, rows};
 pub use unit_of_work::Tx;
 

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use metrics::{counter, histogram};
 use rand::RngExt;
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
 use tracing::warn;
 
+use super::guard::{Guard, is_lock_timeout, without_guard};
 use super::line::Turn;
 use super::{Batch, Error, Pools, Query, Row, Store};
 use crate::batch::Failure as _;
@@ -112,12 +113,30 @@ impl Store {
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
     {
         let store = self.clone();
-        let task = tokio::spawn(async move { store.repeat(name, work).await });
+        let task = tokio::spawn(async move { store.repeat(name, None, work).await });
         match task.await {
-            Ok(result) => result,
+            Ok(result) => without_guard(result?.map(|(value, _)| value)),
             Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
             Err(_) => Err(Error::stopping().into()),
         }
+    }
+
+    /// As [`Store::unit_of_work`], holding the locks of `guard` from its first act to its end. `None`, and nothing was done,
+    /// if somebody else held one of them for too long; else also how long they were held.
+    ///
+    /// On SQLite every unit of work is alone with the database, so that there is nothing more to hold.
+    ///
+    /// # Errors
+    /// As [`Store::unit_of_work`].
+    ///
+    /// # Cancel safety
+    /// Not: to be called in a task of its own, which runs to its end.
+    pub async fn guarded<T, E, F>(&self, name: &'static str, guard: Guard, work: F) -> Result<Option<(T, Duration)>, E>
+    where
+        E: From<Error> + Send + Any,
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
+    {
+        self.repeat(name, Some(&guard), work).await
     }
 
     /// Group commit: what arrives together is worked off by `work` in one unit of work, which answers each item in order.
@@ -134,16 +153,24 @@ impl Store {
         })
     }
 
-    async fn repeat<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
+    async fn repeat<T, E, F>(
+        &self,
+        name: &'static str,
+        guard: Option<&Guard>,
+        work: F,
+    ) -> Result<Option<(T, Duration)>, E>
     where
         E: From<Error> + Send + Any,
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
     {
         let mut attempt = 1;
+        let mut before: Option<E> = None;
         loop {
             let asked = Instant::now();
-            let tx = match self.begin().await {
-                Ok(tx) => tx,
+            let tx = match self.begin(guard).await {
+                Ok(Some(tx)) => tx,
+                // After a commit of unknown outcome nobody may be told that nothing was done.
+                Ok(None) => return before.map_or(Ok(None), Err),
                 // SQLite says here that somebody else is writing.
                 Err(Error::Conflict(_)) if attempt < ATTEMPTS => {
                     before_next(name, attempt, "conflict").await;
@@ -157,6 +184,8 @@ impl Store {
             match &tx.inner {
                 // One writer at a time: whoever waits for it waits for a lock.
                 Inner::Sqlite(_) => waited_for_lock(name, started - asked),
+                // Its locks are taken as it begins.
+                Inner::Postgres(_) if guard.is_some() => waited_for_lock(name, started - asked),
                 Inner::Postgres(_) => histogram!("onetake_store_connection_wait_seconds", "name" => name)
                     .record((started - asked).as_secs_f64()),
             }
@@ -170,7 +199,7 @@ impl Store {
             let error = match result {
                 Ok(value) => {
                     counter!("onetake_store_commits_total", "name" => name).increment(1);
-                    return Ok(value);
+                    return Ok(Some((value, took)));
                 }
                 Err(error) => error,
             };
@@ -181,18 +210,28 @@ impl Store {
             };
             before_next(name, attempt, kind).await;
             attempt += 1;
+            before = Some(error);
         }
     }
 
-    async fn begin(&self) -> Result<Tx, Error> {
+    /// `None` if a lock of `guard` was somebody else's for too long.
+    async fn begin(&self, guard: Option<&Guard>) -> Result<Option<Tx>, Error> {
         let (inner, turn) = match &self.inner.pools {
             Pools::Sqlite { writer, .. } => (Inner::Sqlite(writer.begin_with("begin immediate").await?), None),
             Pools::Postgres { pool, line } => {
                 let turn = line.turn().await?;
-                (Inner::Postgres(line.told(pool.begin().await)?), Some(turn))
+                let begun = match guard {
+                    None => pool.begin().await,
+                    Some(guard) => pool.begin_with(AssertSqlSafe(guard.begin())).await,
+                };
+                // The connection is closed by the pool, as its transaction has failed.
+                if begun.as_ref().is_err_and(is_lock_timeout) {
+                    return Ok(None);
+                }
+                (Inner::Postgres(line.told(begun)?), Some(turn))
             }
         };
-        Ok(Tx { inner, clock: self.inner.clock.clone(), _turn: turn })
+        Ok(Some(Tx { inner, clock: self.inner.clock.clone(), _turn: turn }))
     }
 }
 

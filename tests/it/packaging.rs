@@ -41,7 +41,7 @@ const FLOORS: &[&[&str]] = &[
     &["batch", "clock", "fault", "id", "refusal", "retry", "text"],
     &["config"],
     &["files", "redis", "store", "telemetry"],
-    &["access", "cache", "catalog", "dedupe", "flight", "idempotency", "pace", "processor", "publish", "queue"],
+    &["access", "cache", "catalog", "dedupe", "flight", "idempotency", "lock", "pace", "processor", "publish", "queue"],
     &["intake", "reconcile", "runner"],
     &["delivery", "workloads"],
     &["http"],

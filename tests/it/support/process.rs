@@ -222,6 +222,11 @@ impl Process {
         found
     }
 
+    /// Ends the process's stdin.
+    pub fn close(&mut self) {
+        self.stdin = None;
+    }
+
     /// Writes a line to the process's stdin.
     ///
     /// # Panics

@@ -1,0 +1,224 @@
+//! Locks for other services: acquire, renew, release, look; and for operators, taking one from its holder.
+//!
+//! Acquiring is repeatable by its request id (or its `Idempotency-Key`, which then is one): the same again is given the
+//! same grant again, and `lock_lost` once that has ended. An answer from a store would hand out what has ended.
+
+mod body;
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use body::{Filter, Force, GrantBody, LockBody, Release, Renewal, Wish, fast_body, grant_body};
+
+use super::AppState;
+use super::auth::{Caller, Enqueue, Operate, Read};
+use super::idempotency::{Answer, Asked, once};
+use super::input::{Json, Path, Query};
+use super::page::{Page, fill};
+use super::problem::{Code, Problem};
+use super::view::to_json;
+use crate::config::Span;
+use crate::id;
+use crate::lock::{self, Acquired, Fast, FastWanted, Forced, Holder, LockName, Owned, Wanted};
+
+const LONGEST_NOTE: usize = 200;
+const LONGEST_REASON: usize = 500;
+const LONGEST_REQUEST_ID: usize = 255;
+
+/// Locks (leases, not fast ones) that are held or were, those granted last first.
+#[utoipa::path(get, path = "/v1/locks", tag = "locks", params(Filter),
+    responses((status = 200, body = Page<LockBody>)), security(("bearer" = ["read"])))]
+pub(super) async fn list(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Query(filter): Query<Filter>,
+) -> Result<Response, Problem> {
+    let is_held = match filter.state.as_str() {
+        "" => None,
+        "held" => Some(true),
+        "free" => Some(false),
+        _ => return Err(Problem::field("state", "the states are held, free")),
+    };
+    let (locks, prefix, principal) = (&state.locks, &filter.prefix, &filter.holder);
+    if prefix.contains('\0') || principal.contains('\0') {
+        return Err(Problem::field("prefix", "no name has such a character"));
+    }
+    let fetch = |before, limit| async move {
+        locks.list(&lock::Filter { prefix: prefix.clone(), is_held, principal: principal.clone(), before, limit }).await
+    };
+    let (rows, next) = fill(filter.cursor, filter.limit, fetch, |row| &row.id, |_| true).await?;
+    let items = rows.iter().map(|row| LockBody::of(row, None)).collect();
+    Ok(Answer::ok(to_json(&Page { items, next })).into_response())
+}
+
+/// A lock with who took it from its holder.
+#[utoipa::path(get, path = "/v1/locks/{name}", tag = "locks", params(("name" = String, Path)),
+    responses((status = 200, body = LockBody), (status = 404)), security(("bearer" = ["read"])))]
+pub(super) async fn show(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let name = parse(&name)?;
+    let (view, audit) = state.locks.show(&name).await?.ok_or_else(|| unknown(&name))?;
+    Ok(Answer::ok(to_json(&LockBody::of(&view, Some(audit)))).into_response())
+}
+
+/// Acquires a lock, waiting for it if asked to. 409 `lock_busy`: somebody else has it, or had it until the wait was over;
+/// `lock_lost`: this request was granted before, and that grant has ended.
+#[utoipa::path(post, path = "/v1/locks/{name}", tag = "locks", request_body = Wish,
+    params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200, body = GrantBody), (status = 409), (status = 422)), security(("bearer" = ["enqueue"])))]
+pub(super) async fn acquire(
+    caller: Caller<Enqueue>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Json { value: wish, .. }: Json<Wish>,
+) -> Result<Response, Problem> {
+    let name = parse(&name)?;
+    let longest = state.settings.http.max_wait;
+    let wait = wish.wait.unwrap_or(Span(Duration::ZERO));
+    if wait > longest {
+        return Err(Problem::field("wait", format!("a call waits {longest} at most; ask again then")));
+    }
+    let note = wish.note.unwrap_or_default();
+    if note.chars().count() > LONGEST_NOTE || note.contains(char::is_control) {
+        return Err(Problem::field("note", format!("a note has at most {LONGEST_NOTE} characters, on one line")));
+    }
+    let request = wish.request_id.or_else(|| asked.key().map(str::to_owned)).unwrap_or_else(id::new_id);
+    let is_fit = (1..=LONGEST_REQUEST_ID).contains(&request.len()) && request.bytes().all(|b| b.is_ascii_graphic());
+    if !is_fit {
+        let detail = format!("a request id has 1 to {LONGEST_REQUEST_ID} visible ASCII characters");
+        return Err(Problem::field("request_id", detail));
+    }
+    let (principal, ttl, wait) = (caller.principal.id.to_string(), wish.ttl.0, wait.0);
+    if wish.fast {
+        let wanted = FastWanted { name: name.clone(), ttl, wait, principal, request, note };
+        return match state.locks.take_fast(wanted).await? {
+            Fast::Taken { owner, left, .. } => Ok(fast_body(&state, &name, Some(&owner), left).into_response()),
+            Fast::Busy { principal, note, left } => Err(busy(&name, &principal, &note, left)),
+        };
+    }
+    let wanted = Wanted { names: vec![name.clone()], ttl, wait, principal, request, note };
+    match state.locks.acquire(wanted).await? {
+        Acquired::Granted(grants) => Ok(grant_body(&grants[0], true).into_response()),
+        Acquired::Busy(Holder { name, principal, note, left, .. }) => Err(busy(&name, &principal, &note, left)),
+        Acquired::Over(name) => Err(lost(&name)),
+    }
+}
+
+/// Lets a lock run on for `ttl` from now.
+#[utoipa::path(post, path = "/v1/locks/{name}/renew", tag = "locks", request_body = Renewal,
+    params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200, body = GrantBody), (status = 404), (status = 409), (status = 422)),
+    security(("bearer" = ["enqueue"])))]
+pub(super) async fn renew(
+    caller: Caller<Enqueue>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Json { value: Renewal { owner_token, ttl, fast }, raw }: Json<Renewal>,
+) -> Result<Response, Problem> {
+    let (name, owner) = (parse(&name)?, owner(owner_token)?);
+    let server = state.clone();
+    once(&state, &caller.principal, asked, &raw, async move {
+        if fast {
+            let token = server.locks.renew_fast(&name, &owner, ttl.0).await?;
+            token.ok_or_else(|| lost(&name))?;
+            return Ok(fast_body(&server, &name, None, ttl.0));
+        }
+        match server.locks.renew(std::slice::from_ref(&name), &owner, ttl.0).await? {
+            Owned::Done(grants) => Ok(grant_body(&grants[0], false)),
+            Owned::Lost(name) => Err(lost(&name)),
+            Owned::Unknown(name) => Err(unknown(&name)),
+        }
+    })
+    .await
+}
+
+/// Gives a lock back.
+#[utoipa::path(post, path = "/v1/locks/{name}/release", tag = "locks", request_body = Release,
+    params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200), (status = 404), (status = 409)), security(("bearer" = ["enqueue"])))]
+pub(super) async fn release(
+    caller: Caller<Enqueue>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Json { value: Release { owner_token, fast }, raw }: Json<Release>,
+) -> Result<Response, Problem> {
+    let (name, owner) = (parse(&name)?, owner(owner_token)?);
+    let server = state.clone();
+    once(&state, &caller.principal, asked, &raw, async move {
+        let released = if fast {
+            if server.locks.release_fast(&name, &owner).await? { Owned::Done(()) } else { Owned::Lost(name.clone()) }
+        } else {
+            server.locks.release(std::slice::from_ref(&name), &owner).await?
+        };
+        match released {
+            Owned::Done(()) => Ok(Answer::ok(to_json(&serde_json::json!({"name": name, "released": true})))),
+            Owned::Lost(name) => Err(lost(&name)),
+            Owned::Unknown(name) => Err(unknown(&name)),
+        }
+    })
+    .await
+}
+
+/// Takes a lock from its holder, who learns it at the next renewal. Who did it and why is kept in the audit.
+#[utoipa::path(post, path = "/v1/locks/{name}/force-release", tag = "locks", request_body = Force,
+    params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200, body = LockBody), (status = 404), (status = 409), (status = 422)),
+    security(("bearer" = ["operate"])))]
+pub(super) async fn force_release(
+    caller: Caller<Operate>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Json { value: Force { reason }, raw }: Json<Force>,
+) -> Result<Response, Problem> {
+    let name = parse(&name)?;
+    let reason = reason.trim().to_owned();
+    if reason.is_empty() || reason.chars().count() > LONGEST_REASON || reason.contains('\0') {
+        return Err(Problem::field("reason", format!("a reason has 1 to {LONGEST_REASON} characters")));
+    }
+    let (server, by) = (state.clone(), caller.principal.id.to_string());
+    once(&state, &caller.principal, asked, &raw, async move {
+        match server.locks.force_release(&name, &by, &reason).await? {
+            Forced::Done(view) => Ok(Answer::ok(to_json(&LockBody::of(&view, None)))),
+            Forced::NotHeld => Err(Problem::new(Code::LockNotHeld, format!("nobody has the lock {name} now"))),
+            Forced::Unknown => Err(unknown(&name)),
+        }
+    })
+    .await
+}
+
+fn parse(name: &str) -> Result<LockName, Problem> {
+    LockName::parse(name).map_err(|error| Problem::field("name", error.to_string()))
+}
+
+/// No longer than any of ours, so that nothing long travels on.
+fn owner(token: String) -> Result<String, Problem> {
+    let is_fit = (1..=64).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_fit { Ok(token) } else { Err(Problem::field("owner_token", "this is no owner token of ours")) }
+}
+
+fn busy(name: &LockName, principal: &str, note: &str, left: Duration) -> Problem {
+    let whose = match (principal, note) {
+        ("", _) => "somebody else".to_owned(),
+        (_, "") => principal.to_owned(),
+        _ => format!("{principal} ({note})"),
+    };
+    let left = Span(Duration::from_millis(crate::clock::millis(left).unsigned_abs()));
+    Problem::new(Code::LockBusy, format!("{name} is held by {whose}, for {left} at most unless it is renewed"))
+}
+
+fn lost(name: &LockName) -> Problem {
+    Problem::new(Code::LockLost, format!("the lock {name} is not, or no longer, held under this token"))
+}
+
+fn unknown(name: &LockName) -> Problem {
+    Problem::new(Code::LockUnknown, format!("nobody has had a lock {name}"))
+}
