@@ -50,3 +50,6 @@ pub const POINTS: &[&str] = &[
 
 /// Those on the way of a scheduler's run, which no request passes.
 pub const SCHEDULER_POINTS: &[&str] = &["schedule.taken", "schedule.made"];
+
+/// Those on the way of an order's payment and of an effect outside.
+pub const ORDER_POINTS: &[&str] = &["order.paid", "saga.leased", "saga.called", "saga.settled"];

@@ -355,7 +355,8 @@ mod tests {
     fn a_variable_finds_a_queue_whatever_its_case() {
         let settings = loaded("[queues.Mail-Out]\n", &[("ONETAKE_QUEUES__MAIL-OUT__CONCURRENCY", "4")]).settings;
         let names: Vec<_> = settings.queues.declared.keys().map(ToString::to_string).collect();
-        assert_eq!(names, ["Mail-Out", "video"]);
+        assert!(names.contains(&"Mail-Out".to_owned()), "{names:?}");
+        assert_eq!(names.iter().filter(|name| name.to_lowercase() == "mail-out").count(), 1);
     }
 
     #[test]
@@ -406,7 +407,7 @@ mod tests {
     fn another_kind_of_processor_replaces_the_old_one_whole() {
         let toml = "[queues.video]\nprocessor = { kind = \"command\", program = \"make\" }\n";
         let Loaded { settings, origins } = loaded(toml, &[]);
-        let queue = settings.queues.declared.values().next().unwrap();
+        let queue = settings.queues.declared.iter().find(|(name, _)| name.as_str() == "video").unwrap().1;
         assert!(matches!(&queue.processor, Some(Processor::Command { program, .. }) if program == "make"));
         assert!(!origins.contains_key("queues.video.processor.name"));
     }
@@ -414,7 +415,7 @@ mod tests {
     #[test]
     fn other_dedupe_fields_forget_the_old_defaults() {
         let settings = loaded("[queues.video.dedupe]\nfields = [\"name\"]\n", &[]).settings;
-        let rules = settings.queues.declared.values().next().unwrap().dedupe.clone().unwrap();
+        let rules = settings.queues.declared.values().find_map(|queue| queue.dedupe.clone()).unwrap();
         assert!(rules.defaults.is_empty());
         assert_eq!(rules.fields, ["name"]);
     }

@@ -41,7 +41,7 @@ const FLOORS: &[&[&str]] = &[
     &["batch", "clock", "fault", "id", "refusal", "retry", "text"],
     &["config"],
     &["files", "redis", "store", "telemetry"],
-    &["access", "catalog", "dedupe", "flight", "idempotency", "pace", "processor", "publish", "queue"],
+    &["access", "catalog", "dedupe", "flight", "idempotency", "pace", "processor", "publish", "queue", "saga"],
     &["intake", "reconcile", "runner"],
     &["delivery", "workloads"],
     &["http"],
