@@ -21,9 +21,11 @@ mod doctor;
 mod import;
 mod job;
 mod key;
+mod order;
 mod output;
 mod queue;
 mod request;
+mod saga;
 mod scheduler;
 mod server;
 mod video;
@@ -102,6 +104,12 @@ enum Command {
     /// Deliveries: what was handed to whom, and what could not be.
     #[command(subcommand)]
     Delivery(delivery::Command),
+    /// Orders: list, show, cancel, give money back.
+    #[command(subcommand)]
+    Order(order::Command),
+    /// Effects outside, such as refunds: list, show, decide about those that are parked.
+    #[command(subcommand)]
+    Saga(saga::Command),
     /// API keys: create, list, revoke.
     #[command(subcommand)]
     Key(key::Command),
@@ -162,6 +170,8 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Dedupe(command) => command.run(&context).await,
         Command::Request(command) => command.run(&context).await,
         Command::Delivery(command) => command.run(&context).await,
+        Command::Order(command) => command.run(&context).await,
+        Command::Saga(command) => command.run(&context).await,
         Command::Key(command) => command.run(&context).await,
         Command::Config(command) => command.run(output),
         Command::Doctor(file) => doctor::run(file, &context).await,
@@ -251,6 +261,14 @@ mod tests {
             "request ls --user 7",
             "request leave 0123",
             "delivery replay 0123",
+            "order ls --user 7 --state paid",
+            "order show 0123",
+            "order cancel 0123 --user 7 --reason changed",
+            "order refund 0123 --reason wrong",
+            "order payments --state unknown --limit 5",
+            "saga ls --state parked --name order_refund",
+            "saga show 0123",
+            "saga resolve 0123 not-done --reason looked",
             "key create --name bot --scope read --scope enqueue",
             "key revoke abc",
             "config show",
@@ -285,6 +303,9 @@ mod tests {
             "onetake queue rate-limit video",
             "onetake job delay video 17 soon",
             "onetake job data video 17 {",
+            "onetake order refund 0123",
+            "onetake saga resolve 0123 maybe --reason x",
+            "onetake saga resolve 0123 done",
             "onetake key create --name bot --scope everything",
             "onetake serve --role both",
         ] {

@@ -4,6 +4,7 @@
 //! nothing themselves. Each names the scope that it needs as its first argument.
 
 mod auth;
+mod cloudpayments;
 mod dedupe;
 mod deliveries;
 mod envelope;
@@ -16,10 +17,12 @@ mod keys;
 mod mailbox;
 mod metrics;
 mod openapi;
+mod orders;
 mod page;
 mod problem;
 mod queues;
 mod requests;
+mod sagas;
 mod schedulers;
 mod slots;
 mod submit;
@@ -44,6 +47,7 @@ use crate::config::Settings;
 use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::redis::Redis;
+use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::Workloads;
 
@@ -61,6 +65,7 @@ pub struct Server {
     pub webhook: Webhook,
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
+    pub sagas: Sagas,
     /// What the addresses in answers begin with: the configured public address, or nothing.
     base: Arc<str>,
     in_flight: idempotency::InFlight,
@@ -81,13 +86,14 @@ pub struct Parts {
     pub webhook: Webhook,
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
+    pub sagas: Sagas,
 }
 
 pub type AppState = Arc<Server>;
 
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, settings, access, redis, files, bot, webhook, workloads, metrics } = parts;
+        let Parts { intake, settings, access, redis, files, bot, webhook, workloads, metrics, sagas } = parts;
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
@@ -99,6 +105,7 @@ impl Server {
             webhook,
             workloads,
             metrics,
+            sagas,
             base,
             in_flight: idempotency::InFlight::default(),
             timings: envelope::Timings::default(),

@@ -8,6 +8,7 @@ mod queues;
 mod schedulers;
 mod wishes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::flight::{Claim, ClaimAsk, Ending, Finish, Flights};
 use crate::intake::Intake;
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
+use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::{On, Workloads};
 
@@ -79,16 +81,24 @@ impl World {
         let flights = Flights::new(store.clone());
         let announcer = Announcer { publisher, dedupe, wakes: Wakes::default() };
         let intake = Intake::new(flights, announcer, catalog, false);
+        let settings = Arc::new(settings);
+        let sagas = Sagas::new(store.clone(), settings.saga.clone(), BTreeMap::new());
         let state = Server::new(Parts {
+            workloads: Workloads::new(&On {
+                store: store.clone(),
+                intake: intake.clone(),
+                sagas: sagas.clone(),
+                settings: settings.clone(),
+            }),
+            sagas,
             intake,
-            workloads: Workloads::new(&On { store: store.clone() }),
             access: keys(&settings, store),
             redis,
             files: settings.files_dir.clone(),
             bot: None,
             webhook: Webhook::new(&settings.webhook, Duration::from_secs(1)).unwrap(),
             metrics: None,
-            settings: Arc::new(settings),
+            settings,
         });
         Self { app: router(state.clone()), state, _published: published, dir }
     }
