@@ -57,3 +57,5 @@ pub const SCHEDULER_POINTS: &[&str] = &["schedule.taken", "schedule.made"];
 /// Those on the way of a workload's verb, which no request for a result passes.
 pub const WORKLOAD_POINTS: &[&str] =
     &["once.taken", "once.stored", "once.committed", "pickup.forgotten", "verb.answered"];
+/// Those on the way of an order's payment and of an effect outside.
+pub const ORDER_POINTS: &[&str] = &["order.paid", "saga.leased", "saga.called", "saga.settled"];

@@ -147,6 +147,12 @@ pub fn derived_id(parts: &[&str]) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
 }
 
+/// Whether an id of ours was made by [`derived_id`].
+pub fn is_derived(id: &str) -> bool {
+    // The digit in which a UUID says how it was made.
+    id.as_bytes().get(12) == Some(&b'5')
+}
+
 /// An owner's mark on a lease: never reused, so that a late worker cannot pass for the present one.
 pub fn new_token() -> String {
     Uuid::new_v4().simple().to_string()
@@ -180,5 +186,11 @@ mod tests {
     fn a_derived_id_keeps_its_parts_apart() {
         assert_eq!(derived_id(&["a", "b"]), derived_id(&["a", "b"]));
         assert_ne!(derived_id(&["a|b", "c"]), derived_id(&["a", "b|c"]));
+    }
+
+    #[test]
+    fn a_derived_id_is_told_from_a_new_one() {
+        assert!(is_derived(&derived_id(&["a"])));
+        assert!(!is_derived(&new_id()) && !is_derived(&new_token()) && !is_derived(""));
     }
 }

@@ -29,6 +29,7 @@ pub mod redis;
 pub mod refusal;
 pub mod retry;
 pub mod runner;
+pub mod saga;
 pub mod store;
 pub mod telemetry;
 pub mod text;

@@ -26,7 +26,10 @@ use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::reconcile::{Memory, Reconciler, WORKER_PREFIX};
 use crate::redis::Redis;
 use crate::runner::{Consumer, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Workload};
+use crate::saga::{Effect, Sagas};
 use crate::store::Store;
+use crate::workloads::orders::cloudpayments::CloudPayments;
+use crate::workloads::orders::{self, Refunds};
 use crate::workloads::videos::keep::Videos;
 use crate::workloads::videos::render::Renderer;
 use crate::workloads::videos::wish;
@@ -55,6 +58,7 @@ pub struct Parts {
     pub files: FileStore,
     pub chats: Option<Chats>,
     pub webhook: Webhook,
+    pub sagas: Sagas,
     pub workloads: Workloads,
     pub worker: String,
 }
@@ -87,7 +91,18 @@ impl Parts {
         let webhook = Webhook::new(&settings.webhook, settings.delivery.time_limit.0)
             .map_err(|error| anyhow!("webhook: {error}"))?;
         let cache = Cache::new(redis.clone(), &settings.redis.namespace, &settings.cache);
-        let workloads = Workloads::new(&On { store: store.clone(), cache });
+        let sagas = Sagas::new(store.clone(), settings.saga.clone(), effects(&settings)?);
+        if !store.is_shared() {
+            sagas.disown_all().await.context("cannot take the unfinished effects back")?;
+        }
+        flights.on_ended(orders::ended);
+        let workloads = Workloads::new(&On {
+            store: store.clone(),
+            cache,
+            intake: intake.clone(),
+            sagas: sagas.clone(),
+            settings: settings.clone(),
+        });
         let worker = format!("{WORKER_PREFIX}{}", &crate::id::new_token()[..8]);
         Ok(Self {
             settings,
@@ -106,6 +121,7 @@ impl Parts {
             files,
             chats,
             webhook,
+            sagas,
             workloads,
             worker,
         })
@@ -222,6 +238,16 @@ impl Parts {
     fn scratch(&self) -> PathBuf {
         self.settings.files_dir.join(".scratch")
     }
+}
+
+/// The effects that sagas perform outside. One that is not set up is not performed: its sagas wait.
+fn effects(settings: &Settings) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn Effect>>> {
+    let mut effects: BTreeMap<&'static str, Arc<dyn Effect>> = BTreeMap::new();
+    if !settings.cloudpayments.api_secret.expose_secret().is_empty() {
+        let provider = CloudPayments::new(&settings.cloudpayments).context("cannot build the HTTP client")?;
+        effects.insert(orders::REFUND, Arc::new(Refunds { provider }));
+    }
+    Ok(effects)
 }
 
 fn chats(

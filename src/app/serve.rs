@@ -52,6 +52,8 @@ where
             parts.holds.clone().keep_renewing(parts.flights.clone(), lease.lease.0, lease.renew.0, after(&stop));
         spawn(&mut tasks, "leases", renewing);
         spawn(&mut tasks, "reconciler", parts.reconciler().run(stop.clone()));
+        spawn(&mut tasks, "sagas", parts.sagas.clone().run(stop.clone()));
+        spawn(&mut tasks, "orders", parts.workloads.orders.clone().run(stop.clone()));
         for consumer in parts.consumers()? {
             spawn(&mut tasks, "consumer", consumer.run(stop.clone()));
         }
@@ -121,6 +123,7 @@ fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> 
         webhook: parts.webhook.clone(),
         workloads: parts.workloads.clone(),
         metrics: Some(metrics),
+        sagas: parts.sagas.clone(),
     })
 }
 

@@ -22,10 +22,12 @@ mod import;
 mod job;
 mod key;
 mod lock;
+mod order;
 mod output;
 mod pickup;
 mod queue;
 mod request;
+mod saga;
 mod scheduler;
 mod server;
 mod slot;
@@ -115,6 +117,12 @@ enum Command {
     /// Locks: who has which; run a command while holding one.
     #[command(subcommand)]
     Lock(lock::Command),
+    /// Orders: list, show, cancel, give money back.
+    #[command(subcommand)]
+    Order(order::Command),
+    /// Effects outside, such as refunds: list, show, decide about those that are parked.
+    #[command(subcommand)]
+    Saga(saga::Command),
     /// API keys: create, list, revoke.
     #[command(subcommand)]
     Key(key::Command),
@@ -186,6 +194,8 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Slot(command) => command.run(&context).await,
         Command::Pickup(command) => command.run(&context).await,
         Command::Lock(command) => command.run(&context).await,
+        Command::Order(command) => command.run(&context).await,
+        Command::Saga(command) => command.run(&context).await,
         Command::Key(command) => command.run(&context).await,
         Command::Config(command) => command.run(output),
         Command::Doctor(file) => doctor::run(file, &context).await,
@@ -291,6 +301,14 @@ mod tests {
             "lock show nightly",
             "lock release nightly --owner-token abc",
             "lock release nightly --force --reason gone",
+            "order ls --user 7 --state paid",
+            "order show 0123",
+            "order cancel 0123 --user 7 --reason changed",
+            "order refund 0123 --reason wrong",
+            "order payments --state unknown --limit 5",
+            "saga ls --state parked --name order_refund",
+            "saga show 0123",
+            "saga resolve 0123 not-done --reason looked",
             "key create --name bot --scope read --scope enqueue",
             "key revoke abc",
             "config show",
@@ -334,6 +352,9 @@ mod tests {
             "onetake lock release nightly",
             "onetake lock release nightly --force",
             "onetake lock release nightly --owner-token a --force --reason b",
+            "onetake order refund 0123",
+            "onetake saga resolve 0123 maybe --reason x",
+            "onetake saga resolve 0123 done",
             "onetake key create --name bot --scope everything",
             "onetake serve --role both",
         ] {

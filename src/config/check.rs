@@ -21,7 +21,10 @@ use crate::retry::Backoff;
 pub const DELIVERY_QUEUE: &str = "onetake-delivery";
 
 /// The names that `processor = { kind = "builtin", name = "..." }` may give.
-pub const BUILTIN_PROCESSORS: &[&str] = &["video", "slots", "pickup", "noop", "echo", "sleep", "fail"];
+pub const BUILTIN_PROCESSORS: &[&str] = &["video", "slots", "pickup", "orders", "noop", "echo", "sleep", "fail"];
+
+/// Far below what an amount can hold, so that sums of payments cannot overflow either.
+const LARGEST_PRICE: i64 = 1_000_000_000_000;
 
 /// One reason not to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,7 @@ pub fn check(settings: &Settings) -> Vec<Problem> {
     locks(settings, &mut problems);
     delivery(settings, &mut problems);
     videos(settings, &mut problems);
+    orders(settings, &mut problems);
     problems.0
 }
 
@@ -89,6 +93,7 @@ impl Problems {
 fn durations(settings: &Settings, problems: &mut Problems) {
     let Settings { http, store, redis, runner, reconcile, locks, delivery, telegram, videos, cache, retention, .. } =
         settings;
+    let Settings { saga, orders, cloudpayments, .. } = settings;
     let spans = [
         ("http.max_wait", http.max_wait),
         ("store.slow", store.slow),
@@ -107,6 +112,11 @@ fn durations(settings: &Settings, problems: &mut Problems) {
         ("videos.time_limit", videos.time_limit),
         ("cache.keep", cache.keep),
         ("cache.wait", cache.wait),
+        ("saga.time_limit", saga.time_limit),
+        ("saga.interval", saga.interval),
+        ("orders.expire_after", orders.expire_after),
+        ("orders.expire_every", orders.expire_every),
+        ("cloudpayments.time_limit", cloudpayments.time_limit),
         ("retention.idempotency_keys", retention.idempotency_keys),
         ("retention.requests", retention.requests),
         ("retention.mailbox", retention.mailbox),
@@ -319,6 +329,32 @@ fn videos(settings: &Settings, problems: &mut Problems) {
     }
 }
 
+fn orders(settings: &Settings, problems: &mut Problems) {
+    let Settings { saga, orders, cloudpayments, .. } = settings;
+    problems.unless(saga.attempts >= 1, "saga.attempts", "must be 1 at least");
+    problems.unless(saga.asks >= 1, "saga.asks", "must be 1 at least");
+    problems.unless(saga.concurrency >= 1, "saga.concurrency", "must be 1 at least");
+    problems.backoff("saga.backoff", saga.backoff);
+    problems.backoff("saga.ask_backoff", saga.ask_backoff);
+    // A call that began in time must have ended before somebody else may ask about it.
+    let lasting = saga.lease.0 > saga.time_limit.0.saturating_mul(2);
+    problems.unless(lasting, "saga.lease", "must be longer than two times saga.time_limit");
+    // A refund that is refused is looked at once more in the same call.
+    let timely = cloudpayments.time_limit.0.saturating_mul(2) < saga.time_limit.0;
+    problems.unless(timely, "cloudpayments.time_limit", "must be shorter than half of saga.time_limit");
+    problems.address("cloudpayments.base_url", &cloudpayments.base_url);
+    let named = cloudpayments.api_secret.expose_secret().is_empty() || !cloudpayments.public_id.is_empty();
+    problems.unless(named, "cloudpayments.public_id", "is missing: it goes with cloudpayments.api_secret");
+    problems.unless((1..=10_000).contains(&orders.expire_page), "orders.expire_page", "must be from 1 to 10000");
+    for (currency, price) in &orders.currencies {
+        let at = format!("orders.currencies.{currency}");
+        let is_code = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
+        problems.unless(is_code, &at, "must be a currency's code of three capital letters");
+        let fits = price.min >= 1 && price.min <= price.max && price.max <= LARGEST_PRICE;
+        problems.unless(fits, at, format!("must have 1 <= min <= max <= {LARGEST_PRICE}"));
+    }
+}
+
 /// A name that normalising a dedupe key leaves as it is; with an upper-case letter no request would ever find it.
 fn is_key_part(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_digit() || c == '-' || c == '_' || (c.is_alphabetic() && !c.is_uppercase());
@@ -395,6 +431,14 @@ mod tests {
             ("locks.max_ttl", "8d"),
             ("locks.keep", "1h"),
             ("locks.redis_patience", "0s"),
+            ("saga.attempts", "0"),
+            ("saga.lease", "90s"),
+            ("orders.expire_page", "0"),
+            ("orders.expire_after", "0s"),
+            ("orders.currencies.RUB.min", "0"),
+            ("orders.currencies.RUB.max", "1000000000001"),
+            ("cloudpayments.base_url", "api.cloudpayments.ru"),
+            ("cloudpayments.time_limit", "30s"),
         ] {
             let found = keys(&[(key, value)]);
             assert!(found.iter().any(|known| key.starts_with(known.as_str())), "{key} = {value}: {found:?}");

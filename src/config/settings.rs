@@ -31,6 +31,9 @@ pub struct Settings {
     pub webhook: Webhook,
     pub videos: Videos,
     pub cache: Cache,
+    pub saga: Saga,
+    pub orders: Orders,
+    pub cloudpayments: CloudPayments,
     pub retention: Retention,
     pub log: Log,
 }
@@ -166,7 +169,7 @@ fn keep() -> u64 {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Processor {
-    /// Rust code in this binary, by name: "video", "slots", "pickup", "noop", "echo", "sleep", "fail".
+    /// Rust code in this binary, by name: "video", "slots", "pickup", "orders", "noop", "echo", "sleep", "fail".
     Builtin { name: String },
     /// A program: the job on stdin, the result on stdout.
     Command {
@@ -292,6 +295,47 @@ pub struct Template {
 pub struct Cache {
     pub keep: Span,
     pub wait: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saga {
+    pub attempts: u32,
+    pub backoff: Backoff,
+    pub asks: u32,
+    pub ask_backoff: Backoff,
+    pub lease: Span,
+    pub time_limit: Span,
+    pub concurrency: usize,
+    pub interval: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orders {
+    /// By code, such as "RUB".
+    pub currencies: BTreeMap<String, Price>,
+    pub expire_after: Span,
+    pub expire_every: Span,
+    pub expire_page: u32,
+}
+
+/// The bounds of an order's price, in hundredths of the currency.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    pub min: i64,
+    pub max: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloudPayments {
+    pub public_id: String,
+    pub api_secret: SecretString,
+    pub base_url: String,
+    pub time_limit: Span,
+    pub test_payments: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -29,7 +29,7 @@ pub fn builder() -> ClientBuilder {
 }
 
 /// The error with its causes on one line, without the address.
-pub(super) fn describe(error: reqwest::Error) -> String {
+pub(crate) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -44,7 +44,7 @@ pub(super) fn describe(error: reqwest::Error) -> String {
 }
 
 /// The body, if it arrives whole and within `limit` bytes.
-pub(super) async fn read_at_most(mut response: Response, limit: usize) -> Option<Vec<u8>> {
+pub(crate) async fn read_at_most(mut response: Response, limit: usize) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
         if body.len() + chunk.len() > limit {

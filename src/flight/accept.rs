@@ -140,6 +140,17 @@ impl Flights {
     pub async fn accept(&self, ask: Ask) -> Result<Answer, Error> {
         self.accepts.run(ask).await
     }
+
+    /// T1 inside somebody else's unit of work: the wish is there if and only if that is committed. `fresh_id` is made
+    /// before it begins. What is to be published the caller publishes after the commit; if it dies before, the reconciler
+    /// does.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn accept_in(tx: &mut Tx, ask: &Ask, fresh_id: &str) -> Result<Answer, Error> {
+        let answers = accept(tx, std::slice::from_ref(ask), &[fresh_id.to_owned()]).await?;
+        Ok(answers.into_iter().next().expect("one ask has one answer"))
+    }
 }
 
 pub(super) fn batch(store: &Store) -> Batch<Ask, Answer> {

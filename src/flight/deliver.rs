@@ -4,14 +4,16 @@
 //! receiver can tell.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::cancel::id_rows;
 use super::claim::left;
-use super::{Channel, Flights, Outcome};
+use super::{Channel, Flights, OnEnded, Outcome};
 use crate::clock::{Millis, millis};
+use crate::id;
 use crate::store::{Batch, Error, Query, Row, Store, Tx, query, rows};
 
 /// Someone who wants to send a delivery.
@@ -331,11 +333,14 @@ async fn lease(tx: &mut Tx, asks: &[DeliveryAsk]) -> Result<Vec<LeaseAnswer>, Er
     Ok(answers)
 }
 
-pub(super) fn mark_batch(store: &Store) -> Batch<DeliveryMark, bool> {
-    store.batch("delivery.mark", |tx, marks| Box::pin(async move { mark(tx, &marks).await }))
+pub(super) fn mark_batch(store: &Store, on_ended: Arc<OnceLock<OnEnded>>) -> Batch<DeliveryMark, bool> {
+    store.batch("delivery.mark", move |tx, marks| {
+        let on_ended = on_ended.clone();
+        Box::pin(async move { mark(tx, &marks, on_ended.get()).await })
+    })
 }
 
-async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
+async fn mark(tx: &mut Tx, marks: &[DeliveryMark], on_ended: Option<&OnEnded>) -> Result<Vec<bool>, Error> {
     let asked: Vec<_> = marks.iter().map(MarkRow::of).collect();
     let owned = tx
         .fetch_all(
@@ -393,11 +398,19 @@ async fn mark(tx: &mut Tx, marks: &[DeliveryMark]) -> Result<Vec<bool>, Error> {
         .bind(rows(&events)),
     )
     .await?;
-    for mark in held {
+    for mark in &held {
         if matches!(mark.verdict, Verdict::Delivered { .. }) {
             for statement in mark.with.iter().cloned() {
                 tx.execute(statement).await?;
             }
+        }
+    }
+    if let Some(act) = on_ended {
+        let ended = held.iter().filter(|mark| !matches!(mark.verdict, Verdict::Again { .. }));
+        // Ids of other kinds belong to nobody but their askers: most batches need no further statement.
+        let ended: Vec<_> = ended.map(|mark| mark.id.clone()).filter(|id| id::is_derived(id)).collect();
+        if !ended.is_empty() {
+            act(tx, &ended).await?;
         }
     }
     Ok(is_held)

@@ -23,10 +23,13 @@ mod subscribe;
 mod sweep;
 mod view;
 
+use std::sync::{Arc, OnceLock};
+
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
-use crate::store::{Batch, Error, Row, Store};
+use crate::store::{Batch, Error, Row, Store, Tx};
 
 pub use accept::{Accepted, Answer, Ask, NewSubscription, RunSpec, Status};
 pub use cancel::{Left, Released};
@@ -113,10 +116,16 @@ pub enum Outcome {
     Cancelled(String),
 }
 
+/// What a workload writes in the transaction that ends deliveries, given their ids: an order is fulfilled when its video
+/// is delivered, both or neither.
+type OnEnded = Arc<dyn for<'t> Fn(&'t mut Tx, &'t [String]) -> BoxFuture<'t, Result<(), Error>> + Send + Sync>;
+
 /// Single flight over a store. Cheap to clone.
 #[derive(Clone)]
 pub struct Flights {
     store: Store,
+    /// Set once, while the server is built.
+    on_ended: Arc<OnceLock<OnEnded>>,
     accepts: Batch<Ask, Answer>,
     claims: Batch<ClaimAsk, Claim>,
     finishes: Batch<Finish, Finished>,
@@ -127,15 +136,25 @@ pub struct Flights {
 
 impl Flights {
     pub fn new(store: Store) -> Self {
+        let on_ended = Arc::<OnceLock<OnEnded>>::default();
         Self {
             accepts: accept::batch(&store),
             claims: claim::batch(&store),
             finishes: finish::batch(&store),
             leases: deliver::lease_batch(&store),
-            marks: deliver::mark_batch(&store),
+            marks: deliver::mark_batch(&store, on_ended.clone()),
             mirrored: sweep::mirrored_batch(&store),
             store,
+            on_ended,
         }
+    }
+
+    /// Has `act` write in each transaction that ends deliveries. A second one is not taken.
+    pub fn on_ended<F>(&self, act: F)
+    where
+        F: for<'t> Fn(&'t mut Tx, &'t [String]) -> BoxFuture<'t, Result<(), Error>> + Send + Sync + 'static,
+    {
+        let _ = self.on_ended.set(Arc::new(act));
     }
 
     pub fn store(&self) -> &Store {

@@ -4,6 +4,7 @@
 //! nothing themselves. Each names the scope that it needs as its first argument.
 
 mod auth;
+mod cloudpayments;
 mod dedupe;
 mod deliveries;
 mod envelope;
@@ -17,11 +18,13 @@ mod locks;
 mod mailbox;
 mod metrics;
 mod openapi;
+mod orders;
 mod page;
 mod pickup;
 mod problem;
 mod queues;
 mod requests;
+mod sagas;
 mod schedulers;
 mod slots;
 mod submit;
@@ -47,6 +50,7 @@ use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::lock::Locks;
 use crate::redis::Redis;
+use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::Workloads;
 
@@ -65,6 +69,7 @@ pub struct Server {
     pub webhook: Webhook,
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
+    pub sagas: Sagas,
     /// What the addresses in answers begin with: the configured public address, or nothing.
     base: Arc<str>,
     in_flight: idempotency::InFlight,
@@ -86,13 +91,14 @@ pub struct Parts {
     pub webhook: Webhook,
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
+    pub sagas: Sagas,
 }
 
 pub type AppState = Arc<Server>;
 
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics } = parts;
+        let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics, sagas } = parts;
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
@@ -105,6 +111,7 @@ impl Server {
             webhook,
             workloads,
             metrics,
+            sagas,
             base,
             in_flight: idempotency::InFlight::default(),
             timings: envelope::Timings::default(),

@@ -9,8 +9,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
 use super::{
-    AppState, dedupe, deliveries, files, health, jobs, keys, locks, mailbox, metrics, pickup, queues, requests,
-    schedulers, slots, videos,
+    AppState, cloudpayments, dedupe, deliveries, files, health, jobs, keys, locks, mailbox, metrics, orders, pickup,
+    queues, requests, sagas, schedulers, slots, videos,
 };
 
 #[derive(OpenApi)]
@@ -44,6 +44,15 @@ pub(super) fn routes() -> Router<AppState> {
     let (router, openapi) = OpenApiRouter::with_openapi(Described::openapi())
         .routes(routes!(videos::create))
         .routes(routes!(videos::import))
+        .routes(routes!(orders::create, orders::list))
+        .routes(routes!(orders::show))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::refund))
+        .routes(routes!(orders::payments))
+        .routes(routes!(cloudpayments::notify))
+        .routes(routes!(sagas::list))
+        .routes(routes!(sagas::show))
+        .routes(routes!(sagas::resolve))
         .routes(routes!(requests::list))
         .routes(routes!(requests::show, requests::leave))
         .routes(routes!(requests::events))

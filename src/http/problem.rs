@@ -52,6 +52,7 @@ pub enum Code {
     IdempotencyKeyReused,
     IdempotencyKeyInFlight,
     Unauthorized,
+    SignatureInvalid,
     Forbidden,
     StoreUnavailable,
     RedisUnavailable,
@@ -93,7 +94,7 @@ impl Code {
             | Self::QueueActive
             | Self::RunExists
             | Self::IdempotencyKeyInFlight => StatusCode::CONFLICT,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::SignatureInvalid => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::StoreUnavailable | Self::RedisUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -140,6 +141,7 @@ impl Code {
                 ("idempotency_key_in_flight", "A request with this idempotency key is under way")
             }
             Self::Unauthorized => ("unauthorized", "A valid API key is needed"),
+            Self::SignatureInvalid => ("signature_invalid", "The signature does not fit"),
             Self::Forbidden => ("forbidden", "The caller may not do this"),
             Self::StoreUnavailable => ("store_unavailable", "The database cannot be reached"),
             Self::RedisUnavailable => ("redis_unavailable", "Redis cannot be reached"),

@@ -10,6 +10,7 @@ mod schedulers;
 mod slots;
 mod wishes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use crate::intake::Intake;
 use crate::lock::Locks;
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
+use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::{On, Workloads};
 
@@ -85,17 +87,26 @@ impl World {
         let intake = Intake::new(flights, announcer, catalog, false);
         let cache = Cache::new(redis.clone(), &settings.redis.namespace, &settings.cache);
         let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
+        let settings = Arc::new(settings);
+        let sagas = Sagas::new(store.clone(), settings.saga.clone(), BTreeMap::new());
         let state = Server::new(Parts {
+            workloads: Workloads::new(&On {
+                store: store.clone(),
+                cache,
+                intake: intake.clone(),
+                sagas: sagas.clone(),
+                settings: settings.clone(),
+            }),
+            sagas,
             intake,
             locks,
-            workloads: Workloads::new(&On { store: store.clone(), cache }),
             access: keys(&settings, store),
             redis,
             files: settings.files_dir.clone(),
             bot: None,
             webhook: Webhook::new(&settings.webhook, Duration::from_secs(1)).unwrap(),
             metrics: None,
-            settings: Arc::new(settings),
+            settings,
         });
         Self { app: router(state.clone()), state, _published: published, dir }
     }

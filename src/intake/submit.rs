@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Error, Intake, hot};
+use crate::catalog::Entry;
 use crate::clock::{Millis, millis};
 use crate::config;
 use crate::dedupe::{Look, What};
@@ -128,19 +129,8 @@ impl Intake {
             }
             (look, _) => look,
         };
-        let run = run_spec(entry.scope.work(), &entry.settings, &submit);
-        let subscription = submit.subscriber.subscription(id::new_id());
-        let ask = Ask {
-            scope: scope.to_owned(),
-            key: submit.key.clone(),
-            run: run.clone(),
-            max_age_ms,
-            refresh: submit.refresh,
-            subscriptions: vec![subscription],
-            is_repeatable: false,
-            despite_failure: false,
-            idempotency: submit.idempotency.clone(),
-        };
+        let ask = ask(entry, &submit, max_age_ms, submit.subscriber.subscription(id::new_id()));
+        let run = ask.run.clone();
         let accepted = match self.flights.accept(ask).await? {
             Answer::Accepted(accepted) => accepted,
             Answer::Replayed(stored) => return Ok(Submitted::Replayed(stored)),
@@ -149,6 +139,27 @@ impl Intake {
         fault::point("accept.committed");
         self.publish(&accepted, &run, look.as_ref());
         Ok(Submitted::Accepted(accepted))
+    }
+
+    /// What [`Flights::accept_in`](crate::flight::Flights::accept_in) is to be asked for a wish that belongs to another
+    /// change in SQL. `id` is the request's; `mark` goes into the target beside the address, so that equal wishes of one
+    /// subscriber stay apart.
+    ///
+    /// # Errors
+    /// [`Error::UnknownQueue`].
+    pub fn prepare(&self, submit: &Submit, id: String, mark: (&str, &str)) -> Result<Ask, Error> {
+        let scope = submit.scope.as_str();
+        let entry = self.catalog.get(scope).ok_or_else(|| Error::UnknownQueue(scope.to_owned()))?;
+        let max_age = entry.settings.dedupe.as_ref().and_then(|d| d.max_age).map(|age| millis(age.0));
+        let mut target = submit.subscriber.target();
+        target[mark.0] = json!(mark.1);
+        let subscription = NewSubscription { target: target.to_string(), ..submit.subscriber.subscription(id) };
+        Ok(ask(entry, submit, smaller(max_age, submit.max_age_ms), subscription))
+    }
+
+    /// Tells Redis of a wish that was accepted inside another unit of work, after its commit.
+    pub fn accepted(&self, accepted: &Accepted, run: &RunSpec) {
+        self.publish(accepted, run, None);
     }
 
     /// Tells Redis what SQL decided, where it does not know.
@@ -227,6 +238,20 @@ fn ready(submit: &Submit, known: &hot::Ready) -> Submitted {
         generation: known.generation,
         result: known.result.clone(),
         made_at_ms: known.made_at_ms,
+    }
+}
+
+fn ask(entry: &Entry, submit: &Submit, max_age_ms: Option<i64>, subscription: NewSubscription) -> Ask {
+    Ask {
+        scope: submit.scope.as_str().to_owned(),
+        key: submit.key.clone(),
+        run: run_spec(entry.scope.work(), &entry.settings, submit),
+        max_age_ms,
+        refresh: submit.refresh,
+        subscriptions: vec![subscription],
+        is_repeatable: false,
+        despite_failure: false,
+        idempotency: submit.idempotency.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state machine of flights (runs, subscriptions, deliveries) on both stores, without a server process or Redis.
 
 mod accept;
-mod bench;
+pub mod bench;
 mod deliver;
 mod idempotency;
 mod leave;

@@ -2,6 +2,7 @@
 //!
 //! Everything here ends with its test: by `Drop`, and by the kernel (parent-death signal) where the test itself is killed.
 
+pub mod cloudpayments;
 pub mod http;
 pub mod making;
 pub mod node;

@@ -303,11 +303,11 @@ fn refusal(code: u16, description: &str, more: Value) -> Response {
 
 /// Resets one connection instead of the next write to it.
 #[derive(Clone, Default)]
-struct Cut(Arc<AtomicBool>);
+pub struct Cut(pub Arc<AtomicBool>);
 
-struct Lines(TcpListener);
+pub struct Lines(pub TcpListener);
 
-struct Line {
+pub struct Line {
     stream: TcpStream,
     cut: Cut,
 }
