@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use nix::sys::signal::{Signal, killpg};
@@ -24,6 +24,8 @@ use crate::processor::group::Group;
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// How long a command may take to end after we were told to; then it is killed.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long giving the lock back may take.
+const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 /// The exit code when somebody else had the lock: as that of a mail program that should be called again later.
 const BUSY: u8 = 75;
 /// The exit code when the lock was lost and the command killed.
@@ -147,10 +149,11 @@ impl Run {
             held.release().await;
         }
         match ended? {
-            Ending::Exit(status) => Err(Ended(code_of(status)).into()),
+            Ending::Exit(status) if status.success() => Ok(()),
+            Ending::Exit(status) => Err(Ended { code: code_of(status), why: None }.into()),
             Ending::Lost => {
-                eprintln!("lost the lock {}: the command was killed", self.name);
-                Err(Ended(LOST).into())
+                let why = anyhow!("lost the lock {}: the command was killed", self.name);
+                Err(Ended { code: LOST, why: Some(why) }.into())
             }
         }
     }
@@ -175,8 +178,7 @@ impl Run {
                 Ok(answer) => return held(client, &self.name, self.ttl.0, asked, &answer.value),
                 Err(error) if error.code() == Some("lock_busy") => {
                     if Instant::now() >= until {
-                        eprintln!("{error}");
-                        return Err(Ended(BUSY).into());
+                        return Err(Ended { code: BUSY, why: Some(error.into()) }.into());
                     }
                 }
                 // The server restarts, perhaps: as long as there is time left, it is asked again.
@@ -278,8 +280,10 @@ impl Held<'_> {
 
     async fn release(&self) {
         let call = Call::post(&["v1", "locks", self.name, "release"], &json!({"owner_token": self.owner}));
-        if let Err(error) = self.client.send(call.patience(Duration::ZERO)).await {
-            eprintln!("could not give the lock {} back ({error}): it ends by itself", self.name);
+        // The command has ended, and its exit code is waited for.
+        let released = tokio::time::timeout(RELEASE_WITHIN, self.client.send(call)).await;
+        if !matches!(released, Ok(Ok(_))) {
+            eprintln!("could not give the lock {} back: it ends by itself", self.name);
         }
     }
 }

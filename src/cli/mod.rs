@@ -141,10 +141,13 @@ enum Command {
 #[error("{0}")]
 struct Misused(String);
 
-/// A command of the user's ended with this code, or was not run for the reason that stands on stderr: there is nothing to add.
+/// A command of the user's ended, or was not run, and this is the exit code for it; with what there is to say about it.
 #[derive(Debug, thiserror::Error)]
-#[error("the command ended with code {0}")]
-struct Ended(u8);
+#[error("the command ended with code {code}")]
+struct Ended {
+    code: u8,
+    why: Option<anyhow::Error>,
+}
 
 /// What the commands that are clients work with.
 struct Context {
@@ -169,7 +172,10 @@ pub async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            if let Some(Ended(code)) = e.downcast_ref() {
+            if let Some(Ended { code, why }) = e.downcast_ref() {
+                if let Some(why) = why {
+                    report(why, output);
+                }
                 return ExitCode::from(*code);
             }
             report(&e, output);

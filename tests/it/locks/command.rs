@@ -87,6 +87,8 @@ async fn a_second_command_is_told_busy_or_waits() {
     let busy = onetake(&server, &["lock", "run", "a", "--", "true"]);
     assert_eq!(busy.status.code(), Some(75));
     assert!(said(&busy).1.contains("held by"), "{busy:?}");
+    let busy = onetake(&server, &["lock", "run", "a", "--json", "--", "true"]);
+    assert!(said(&busy).1.contains("\"code\":\"lock_busy\""), "{busy:?}");
     let late = onetake(&server, &["lock", "run", "a", "--wait", "1500ms", "--", "true"]);
     assert_eq!(late.status.code(), Some(75), "two times its time to live have passed, and it is still held");
     assert_eq!(server.get("/v1/locks/a").await.expect(200)["fencing_token"], token);
