@@ -316,6 +316,7 @@ pub struct Orders {
     /// By code, such as "RUB".
     pub currencies: BTreeMap<String, Price>,
     pub expire_after: Span,
+    pub expire_grace: Span,
     pub expire_every: Span,
     pub expire_page: u32,
 }

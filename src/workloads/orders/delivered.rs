@@ -6,7 +6,8 @@
 use futures::future::BoxFuture;
 
 use super::order::{Event, Order, State, order_columns};
-use super::refund::{Payment, give_back};
+use super::payment::Payment;
+use super::refund::give_back;
 use crate::store::{Error, Tx, query, rows};
 
 /// For [`Flights::on_ended`](crate::flight::Flights::on_ended).

@@ -24,6 +24,7 @@ mod money;
 mod notices;
 mod order;
 mod pay;
+mod payment;
 mod refund;
 mod refusals;
 mod verbs;

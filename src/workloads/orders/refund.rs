@@ -12,108 +12,15 @@ use super::Orders;
 use super::cloudpayments::{CloudPayments, Notice};
 use super::notices::{self, Codes};
 use super::order::{Event, Order, State, note};
+use super::payment::Payment;
 use super::refusals::{NOT_PAID, REFUNDING, UNKNOWN};
 use crate::id;
 use crate::idempotency::{self, Answered, Key, Told};
 use crate::saga::{Asked, Called, Effect, Reserve, Saga, Sagas};
-use crate::store::{Error, Row, Tx, query};
+use crate::store::{Error, Tx, query};
 
 /// The name of the saga.
 pub const REFUND: &str = "order_refund";
-
-/// A payment's row.
-#[derive(Clone, Debug)]
-pub(super) struct Payment {
-    pub transaction: String,
-    pub order: Option<String>,
-    pub invoice: String,
-    pub amount: i64,
-    pub currency: String,
-    pub state: String,
-    pub pays: bool,
-    pub returned: i64,
-    pub refund: Option<String>,
-}
-
-impl Payment {
-    pub fn taken(notice: &Notice, order: Option<&str>, amount: i64, state: &str) -> Self {
-        Self {
-            transaction: notice.transaction.clone(),
-            order: order.map(ToOwned::to_owned),
-            invoice: notice.invoice.clone().unwrap_or_default(),
-            amount,
-            currency: notice.currency.clone().unwrap_or_default(),
-            state: state.to_owned(),
-            pays: false,
-            returned: 0,
-            refund: None,
-        }
-    }
-
-    pub async fn insert(&self, tx: &mut Tx) -> Result<(), Error> {
-        tx.execute(
-            query(
-                "-- order.payment.insert
-                insert into order_payments (transaction_id, order_id, invoice, amount, currency, state, pays,
-                  returned_amount, created_at_ms, touched_at_ms)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, {now}, {now})",
-            )
-            .bind(self.transaction.as_str())
-            .bind(self.order.clone())
-            .bind(self.invoice.as_str())
-            .bind(self.amount)
-            .bind(self.currency.as_str())
-            .bind(self.state.as_str())
-            .bind(self.pays)
-            .bind(self.returned),
-        )
-        .await
-    }
-
-    fn read(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            transaction: row.get("transaction_id")?,
-            order: row.get("order_id")?,
-            invoice: row.get("invoice")?,
-            amount: row.get("amount")?,
-            currency: row.get("currency")?,
-            state: row.get("state")?,
-            pays: row.get("pays")?,
-            returned: row.get("returned_amount")?,
-            refund: row.get("refund_id")?,
-        })
-    }
-
-    async fn find(tx: &mut Tx, transaction: &str) -> Result<Option<Self>, Error> {
-        let find = "-- order.payment.find
-            select transaction_id, order_id, invoice, amount, currency, state, pays, returned_amount, refund_id
-            from order_payments where transaction_id = $1";
-        tx.fetch_optional(query(find).bind(transaction)).await?.map(|row| Self::read(&row)).transpose()
-    }
-
-    /// The payments of an order, in the order of their numbers, locked.
-    pub async fn lock_all(tx: &mut Tx, order: &str) -> Result<Vec<Self>, Error> {
-        let find = "-- order.payment.lock
-            select transaction_id, order_id, invoice, amount, currency, state, pays, returned_amount, refund_id
-            from order_payments where order_id = $1 order by transaction_id {for update}";
-        tx.fetch_all(query(find).bind(order)).await?.iter().map(Self::read).collect()
-    }
-
-    /// So much of it is back.
-    pub async fn returned(&self, tx: &mut Tx, returned: i64) -> Result<(), Error> {
-        let update = "-- order.payment.returned
-            update order_payments set returned_amount = $2,
-              state = case when $2 = amount then 'returned' else state end, touched_at_ms = {now}
-            where transaction_id = $1";
-        tx.execute(query(update).bind(self.transaction.as_str()).bind(returned)).await
-    }
-
-    async fn set_state(&self, tx: &mut Tx, state: &str) -> Result<(), Error> {
-        let update = "-- order.payment.state
-            update order_payments set state = $2, touched_at_ms = {now} where transaction_id = $1";
-        tx.execute(query(update).bind(self.transaction.as_str()).bind(state)).await
-    }
-}
 
 /// Reserves the way back of what is left of a payment. The payment's state keeps a repetition from reserving it twice, so
 /// that the saga's id need not be made before.
@@ -128,6 +35,7 @@ pub(super) async fn give_back(tx: &mut Tx, payment: &Payment, actor: &str, reaso
             "payment": payment.transaction,
             "amount": payment.amount - payment.returned,
             "pays": payment.pays,
+            "is_rest": payment.returned > 0,
         }),
     };
     Sagas::reserve(tx, &saga).await?;
@@ -258,6 +166,10 @@ impl Effect for Refunds {
     }
 
     async fn ask(&self, id: &str, input: &Value) -> Asked {
+        if input["is_rest"] == true {
+            // The provider says of a payment that it was given back, not how much of it.
+            return Asked::CannotTell { reason: "a part of it had been given back before".into() };
+        }
         let payment = input["payment"].as_str().unwrap_or_default();
         self.provider.look_for_refund(id, payment, input["order"].as_str().unwrap_or_default()).await
     }

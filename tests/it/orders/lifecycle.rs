@@ -14,6 +14,7 @@ on_each_store!(
     a_repeated_order_is_the_same_order,
     an_order_is_cancelled_by_its_owner_only,
     an_unpaid_order_expires_and_its_late_payment_goes_back,
+    a_payment_that_was_begun_in_time_is_still_applied,
     a_video_that_cannot_be_made_gives_the_money_back,
     two_orders_of_one_user_are_each_delivered,
 );
@@ -132,6 +133,20 @@ async fn an_unpaid_order_expires_and_its_late_payment_goes_back(kind: StoreKind)
     assert_eq!(shop.provider.payment(transaction).returned, PRICE);
     assert_eq!(shop.making.runs().len(), 0, "no video for it");
     shop.money_adds_up().await;
+}
+
+async fn a_payment_that_was_begun_in_time_is_still_applied(kind: StoreKind) {
+    let mut shop = Shop::new(kind).await;
+    let setup = shop.world.setup.clone().env("ONETAKE_ORDERS__EXPIRE_AFTER", "1ms");
+    shop.world.setup = setup.env("ONETAKE_ORDERS__EXPIRE_GRACE", "1h");
+    let server = shop.server().await;
+    let placed = order(&server, "Anna", "olga").await;
+    let transaction = shop.provider.take(text(&placed, "id"), PRICE);
+    let form = shop.provider.form_of(transaction, "olga");
+    assert_eq!(shop.provider.tell(server.base_url(), "check", &form).await, (200, Some(20)), "none begins any more");
+    shop.tell_paid(&server, &placed, transaction).await;
+    until_state(&server, &placed, "fulfilled").await;
+    assert_eq!(shop.provider.payment(transaction).returned, 0);
 }
 
 async fn a_video_that_cannot_be_made_gives_the_money_back(kind: StoreKind) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{PRICE, Shop, events, order, show, text, until_state};
-use crate::support::cloudpayments::Refund;
+use crate::support::cloudpayments::{Refund, form};
 use crate::support::on_each_store;
 use crate::support::server::Onetake;
 use crate::support::store::StoreKind;
@@ -15,6 +15,7 @@ on_each_store!(
     a_provider_that_cannot_be_reached_is_tried_three_times,
     one_that_nobody_can_tell_about_is_parked_and_resolved,
     a_refund_is_asked_for_once,
+    a_rest_whose_end_is_unknown_is_parked,
 );
 
 /// An order that was paid and fulfilled, and its payment.
@@ -89,6 +90,31 @@ async fn a_provider_that_cannot_be_reached_is_tried_three_times(kind: StoreKind)
     refund(&server, &done).await;
     until_state(&server, &done, "refunded").await;
     shop.money_adds_up().await;
+}
+
+/// The provider says that a payment was given back, not how much of it: of a rest that is no answer.
+async fn a_rest_whose_end_is_unknown_is_parked(kind: StoreKind) {
+    let mut shop = Shop::new(kind).await;
+    shop.world.setup = shop.world.setup.clone().env("ONETAKE_SAGA__ASKS", "2");
+    let server = shop.server().await;
+    let (done, transaction) = fulfilled(&shop, &server).await;
+    let part = shop.provider.give_back(transaction, 9_900);
+    let told = form(&[
+        ("TransactionId", &part.to_string()),
+        ("PaymentTransactionId", &transaction.to_string()),
+        ("Amount", "99.00"),
+    ]);
+    assert_eq!(shop.provider.tell(server.base_url(), "refund", &told).await, (200, Some(0)));
+    shop.provider.script([Refund::HangAfter]);
+    refund(&server, &done).await;
+    shop.until_quiet().await;
+    let saga = &server.get("/v1/sagas?state=parked").await.expect(200)["items"][0];
+    assert_eq!((&saga["input"]["amount"], &saga["calls"]), (&json!(10_000), &json!(1)));
+    assert_eq!(shop.provider.payment(transaction).returned, PRICE, "the rest, not the whole again");
+    let path = format!("/v1/sagas/{}/resolve", text(saga, "id"));
+    server.post(&path, json!({"outcome": "done", "reason": "seen in the provider's pages"})).await.expect(200);
+    let refunded = show(&server, &done).await;
+    assert_eq!((text(&refunded, "state"), &refunded["payments"][0]["returned_amount"]), ("refunded", &json!(PRICE)));
 }
 
 async fn one_that_nobody_can_tell_about_is_parked_and_resolved(kind: StoreKind) {

@@ -111,6 +111,7 @@ impl FakeCloudPayments {
             .env("ONETAKE_SAGA__BACKOFF", r#"{kind="fixed", delay="100ms"}"#)
             .env("ONETAKE_SAGA__ASK_BACKOFF", r#"{kind="fixed", delay="100ms"}"#)
             .env("ONETAKE_ORDERS__EXPIRE_EVERY", "100ms")
+            .env("ONETAKE_ORDERS__EXPIRE_GRACE", "0s")
     }
 
     /// The next requests for refunds go so; the ones after them well.
