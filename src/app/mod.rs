@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::Settings;
+use crate::lock::ForeignNamespace;
 
 mod demo;
 pub mod doctor;
@@ -30,12 +31,20 @@ pub struct Dev {
 pub async fn dev(mut settings: Settings, dev: Dev) -> anyhow::Result<()> {
     let redis = managed_redis::ManagedRedis::start(&dev.data).await?;
     settings.redis.url = redis.url();
+    let shows = dev.demo;
     let ended = serve::run(settings.clone(), move |address| async move {
-        if dev.demo {
+        if shows {
             demo::show(address, &settings).await;
         }
     })
     .await;
     redis.stop().await;
-    ended
+    ended.map_err(|error| match error.downcast_ref::<ForeignNamespace>() {
+        // Nobody can run redis-cli against a child that has just been stopped.
+        Some(_) => error.context(format!(
+            "the Redis in {0} was used with another database; bring that back, or remove {0} to begin anew",
+            dev.data.display()
+        )),
+        None => error,
+    })
 }

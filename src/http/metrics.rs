@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use metrics::gauge;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use super::AppState;
@@ -28,6 +29,7 @@ pub(super) async fn show(_: Caller<Read>, State(state): State<AppState>) -> Resu
         return Err(Problem::new(Code::NotFound, "this process records no metrics"));
     };
     refresh(&state).await;
+    gauge!("onetake_runtime_tasks").set(Handle::current().metrics().num_alive_tasks() as f64);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], recorded.render()).into_response())
 }
 

@@ -5,7 +5,8 @@
 //! turn, round by round, so that a machine that slows down slows down both. The load comes from a third process on the
 //! same cores.
 //!
-//! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `engine`, `store`; the sections of others stay as they were measured before.
+//! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `store`, `locks`, `engine`; the sections of others stay as they
+//! were measured before.
 //! `--quick` (or `ONETAKE_BENCH_QUICK=1`) runs one short round of each, to see that all works, and writes nothing.
 
 mod accept;
@@ -16,6 +17,7 @@ mod engine;
 mod figures;
 mod idle;
 mod load;
+mod locks;
 mod machine;
 mod ready;
 mod report;
@@ -64,6 +66,9 @@ fn measure(words: &[&str]) {
             for kind in [StoreKind::Sqlite, StoreKind::Postgres] {
                 drain::durable(&mut report, &pace, kind).await;
             }
+        }
+        if is_wanted("locks") {
+            locks::measure(&mut report, &pace).await;
         }
         if is_wanted("engine") {
             engine::measure(&mut report, &pace).await;

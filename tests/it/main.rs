@@ -8,6 +8,7 @@ mod crash;
 mod delivery;
 mod flight;
 mod harness;
+mod leaks;
 mod locks;
 mod loss;
 mod main_job;

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::http::Api;
@@ -113,6 +114,10 @@ impl Onetake {
     /// Everything logged so far.
     pub fn log(&self) -> Vec<String> {
         self.process.log()
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     /// SIGKILL: no goodbye, no cleaning up.
