@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use nix::sys::signal::Signal;
+use tokio::sync::Barrier;
 
 use super::*;
 use crate::config::Span;
@@ -28,14 +29,14 @@ impl World {
         Self { server, redis, cache, reads: Arc::default() }
     }
 
-    /// Reads the first page as of `version`; the database takes `takes` to tell `body`.
-    async fn read_slow(&self, version: i64, body: &'static str, takes: Duration) -> String {
+    /// Reads the first page as of `version`; the database tells `body` when `when` has ended.
+    async fn read_when(&self, version: i64, body: &'static str, when: impl AsyncFn()) -> String {
         let page = Page { list: "orders", owner: "olga", version, page: ":50" };
         let read: Result<Bytes, ()> = self
             .cache
             .read(page, || async {
                 self.reads.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(takes).await;
+                when().await;
                 Ok(Bytes::from_static(body.as_bytes()))
             })
             .await;
@@ -43,7 +44,7 @@ impl World {
     }
 
     async fn read(&self, version: i64, body: &'static str) -> String {
-        self.read_slow(version, body, Duration::ZERO).await
+        self.read_when(version, body, async || {}).await
     }
 
     fn reads(&self) -> usize {
@@ -70,10 +71,15 @@ async fn a_page_is_read_once_and_again_when_its_list_has_changed() {
 async fn a_slow_reader_never_puts_an_old_page_back() {
     let world = World::new().await;
     // It has its version, and its page is under way; then the list changes.
-    let slow = world.read_slow(1, "old", Duration::from_millis(100));
+    let step = Barrier::new(2);
+    let slow = world.read_when(1, "old", async || {
+        step.wait().await;
+        step.wait().await;
+    });
     let change = async {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        step.wait().await;
         world.cache.forget("orders", "olga", 2).await;
+        step.wait().await;
     };
     let (read, ()) = tokio::join!(slow, change);
     assert_eq!(read, "old", "it asked before the change");
@@ -86,7 +92,10 @@ async fn a_slow_reader_never_puts_an_old_page_back() {
 #[tokio::test]
 async fn one_fills_while_the_others_wait() {
     let world = World::new().await;
-    let reads = join_all((0..100).map(|_| world.read_slow(1, "one", Duration::from_millis(50)))).await;
+    let reads = join_all(
+        (0..100).map(|_| world.read_when(1, "one", async || tokio::time::sleep(Duration::from_millis(50)).await)),
+    )
+    .await;
     assert!(reads.iter().all(|read| read == "one"));
     assert_eq!(world.reads(), 1);
 }
