@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use nix::sys::signal::Signal;
 use onetake::lock::{Acquired, Guarded, Locks, Owned, check};
 use onetake::store::{Error, query};
@@ -37,9 +38,12 @@ impl Worker {
         Self { process, commits: 0, tokens: Vec::new() }
     }
 
-    /// Hears what has been said until nothing more comes for a moment.
+    /// Hears what has been said, after a moment if that is nothing yet.
     async fn hear(&mut self) -> i64 {
-        while let Ok(Some(line)) = tokio::time::timeout(Duration::from_millis(20), self.process.read()).await {
+        if let Ok(Some(line)) = tokio::time::timeout(Duration::from_millis(20), self.process.read()).await {
+            self.note(&line);
+        }
+        while let Some(Some(line)) = self.process.read().now_or_never() {
             self.note(&line);
         }
         self.commits
@@ -90,6 +94,7 @@ async fn worker() {
             "unit" => match server.count_up(&name("hot"), LONG, Duration::from_millis(3)).await {
                 Ok(Guarded::Done(n)) => Some(n),
                 Ok(Guarded::Busy) => None,
+                Err(error) if was_stopped_asking(&error) => None,
                 // Its transaction was ended while it was stopped, and the next tries failed as well.
                 Err(error) => panic!("{error:?}"),
             },
@@ -99,6 +104,11 @@ async fn worker() {
             println!("done {n}");
         }
     }
+}
+
+/// It was stopped while it asked for a connection, and found its patience over: nothing was begun.
+fn was_stopped_asking(error: &dyn std::error::Error) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.to_string().contains("pool timed out"))
 }
 
 /// Takes the lease, reads, waits, and writes in a later transaction, if the lease is still its own then.
@@ -123,9 +133,18 @@ async fn fenced_round(locks: &Locks) -> Option<i64> {
             })
         })
         .await;
-    let written = written.expect("the store is up");
-    let released = locks.release(&[grants[0].name.clone()], &grants[0].owner).await.expect("the store is up");
-    assert!(written || matches!(released, Owned::Lost(_)), "who could not write had lost its lease");
+    let written = match written {
+        Ok(written) => written,
+        // The lease ends by itself.
+        Err(error) if was_stopped_asking(&error) => return None,
+        Err(error) => panic!("{error:?}"),
+    };
+    match locks.release(&[grants[0].name.clone()], &grants[0].owner).await {
+        Ok(released) => {
+            assert!(written || matches!(released, Owned::Lost(_)), "who could not write had lost its lease")
+        }
+        Err(error) => assert!(was_stopped_asking(&error), "{error:?}"),
+    }
     written.then_some(token)
 }
 
