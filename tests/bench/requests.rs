@@ -29,6 +29,10 @@ use report::Report;
 use scene::Pace;
 use support::store::StoreKind;
 
+/// As in the server: what it is compared with should not lose by its allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
