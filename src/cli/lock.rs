@@ -192,6 +192,7 @@ impl Run {
 
     fn start(&self, held: &Held<'_>) -> anyhow::Result<Child> {
         let [program, args @ ..] = self.command.as_slice() else { bail!("there is no command to run") };
+        Group::prepare();
         let mut command = Program::new(program);
         command.args(args).process_group(0).kill_on_drop(true);
         command.env("ONETAKE_LOCK", &self.name).env("ONETAKE_FENCING_TOKEN", held.fence.to_string());

@@ -22,6 +22,11 @@ use tracing::warn;
 pub(crate) struct Group(Pid);
 
 impl Group {
+    /// Starts the watch, so that a program that starts next is told to it at once.
+    pub(crate) fn prepare() {
+        WATCH.with(|_| Ok(()));
+    }
+
     /// Takes charge of the group that the program with this process id leads.
     pub(crate) fn led_by(leader: u32) -> Self {
         let group = Pid::from_raw(leader.cast_signed());
@@ -65,8 +70,12 @@ done
 "#;
 
 impl Watch {
-    /// Never fails: without a watch, programs run as well, only their orphans live on.
     fn tell(&self, sign: char, group: Pid) {
+        self.with(|watcher| watcher.pipe.write_all(format!("{sign} {group}\n").as_bytes()));
+    }
+
+    /// Never fails: without a watch, programs run as well, only their orphans live on.
+    fn with(&self, told: impl FnOnce(&mut Watcher) -> std::io::Result<()>) {
         let mut watcher = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if watcher.is_none() {
             match Watcher::start() {
@@ -74,8 +83,7 @@ impl Watch {
                 Err(error) => return warn!(%error, "programs will outlive this process if it is killed: no shell"),
             }
         }
-        let told = watcher.as_mut().map(|watcher| watcher.pipe.write_all(format!("{sign} {group}\n").as_bytes()));
-        if let Some(Err(_)) = told
+        if let Some(Err(_)) = watcher.as_mut().map(told)
             && let Some(mut ended) = watcher.take()
         {
             // Somebody ended the shell. The next program gets a new one, which knows nothing of those that run now.

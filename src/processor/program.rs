@@ -74,6 +74,7 @@ impl Program {
     /// # Cancel safety
     /// Dropping the future kills the program and its children.
     pub(crate) async fn run(self, takes_line: impl FnMut(&str) -> bool + Send) -> Result<Ended, Trouble> {
+        Group::prepare();
         let mut command = Command::new(self.path());
         command.args(&self.args).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

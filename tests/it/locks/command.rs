@@ -141,6 +141,10 @@ async fn a_signal_is_passed_on_and_the_lock_given_back_when_the_command_has_ende
     std::fs::remove_file(&file).expect("it is there");
     let mut running = start(&server, &["lock", "run", "b", "--ttl", "1s", "--", "sh", "-c", &script]);
     let command = pid_in(&file).await;
+    // Somebody keeps the lock: so the command is being watched over.
+    let ends = async || server.get("/v1/locks/b").await.json()["expires_at"].clone();
+    let first = ends().await;
+    wait::until_true("a renewal", PATIENCE, async || ends().await != first).await;
     running.kill();
     wait::until_true("the command to go", PATIENCE, async || is_gone(command)).await;
     wait::until_true("the lock to end", PATIENCE, async || state(&server, "b").await == "free").await;
