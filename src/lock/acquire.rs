@@ -20,7 +20,7 @@ use super::{Error, Locks, until};
 use crate::clock::{Millis, millis};
 use crate::fault;
 use crate::id;
-use crate::store::{self, Guard, Tx, query, rows};
+use crate::store::{self, Guard, Relay, Tx, query, rows};
 
 /// Between two looks at a lease that somebody else holds.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
@@ -72,7 +72,7 @@ enum Decided {
 /// What keeps a crowd away while its head waits.
 struct AtHead {
     places: Vec<Place>,
-    _turns: Vec<Turn>,
+    _turns: Vec<Turn<()>>,
 }
 
 impl Locks {
@@ -147,7 +147,7 @@ impl Locks {
     async fn come_to_the_head(&self, names: &[LockName], until: Instant) -> Option<AtHead> {
         let (mut places, mut turns) = (Vec::new(), Vec::new());
         for name in names {
-            turns.push(self.leases.turn(name.as_str(), Some(until)).await?);
+            turns.push(self.leases.turn(name.as_str(), Some(until), false).await?);
         }
         for name in names {
             match self.lease_gate.pass(name, Some(until)).await {
@@ -179,7 +179,7 @@ impl Locks {
         let (store, with) = (self.store.clone(), wanted.clone());
         let task = tokio::spawn(async move {
             store
-                .guarded::<_, store::Error, _>("lease.acquire", guard, move |tx| {
+                .guarded::<_, store::Error, _>("lease.acquire", Relay::alone(&guard), move |tx| {
                     let (wanted, owner, ids) = (with.clone(), owner.clone(), ids.clone());
                     Box::pin(async move { decide(tx, &wanted, &owner, &ids).await })
                 })
@@ -190,14 +190,14 @@ impl Locks {
             Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
             Err(_) => return Err(store::Error::Setup("the server is stopping".into()).into()),
         };
-        Ok(match decided {
-            Some((Decided::Granted(granted), _)) => {
+        Ok(match decided.map(|committed| committed.value) {
+            Some(Decided::Granted(granted)) => {
                 fault::point("lease.granted");
                 self.mirror.write(&granted, seen).await;
                 Acquired::Granted(granted.into_iter().map(|row| grant(row, asked)).collect())
             }
-            Some((Decided::Busy(row), _)) => Acquired::Busy(holder(row)),
-            Some((Decided::Over(name), _)) => Acquired::Over(name),
+            Some(Decided::Busy(row)) => Acquired::Busy(holder(row)),
+            Some(Decided::Over(name)) => Acquired::Over(name),
             // Others were deciding about these names all the time.
             None => Acquired::Busy(Holder {
                 name: wanted.names[0].clone(),

@@ -13,7 +13,7 @@ use tracing::warn;
 use super::keys::Keys;
 use super::link::Link;
 use super::name::{Kind, LockName};
-use super::wake::Wakes;
+use super::wake::{Waiting, Wakes};
 use crate::clock::millis;
 use crate::redis::Script;
 
@@ -52,6 +52,7 @@ pub(super) struct Place {
     gate: Gate,
     line: [String; 2],
     id: String,
+    waiting: Waiting,
 }
 
 impl Gate {
@@ -64,17 +65,28 @@ impl Gate {
     /// # Cancel safety
     /// Dropping the future leaves the line.
     pub async fn pass(&self, name: &LockName, until: Option<Instant>) -> Passage {
+        self.place(name).pass(until).await
+    }
+
+    /// A place of which Redis knows nothing yet.
+    pub fn place(&self, name: &LockName) -> Place {
         let id = crate::id::new_token();
         let waiting = self.wakes.listen(id.clone());
-        let place = Place { gate: self.clone(), line: self.keys.line(self.kind, name), id };
+        Place { gate: self.clone(), line: self.keys.line(self.kind, name), id, waiting }
+    }
+}
+
+impl Place {
+    /// See [`Gate::pass`].
+    pub async fn pass(self, until: Option<Instant>) -> Passage {
         let mut pause = LOOKS.0;
         loop {
-            let rank = match place.look(until.is_some()).await {
+            let rank = match self.look(until.is_some()).await {
                 Some(rank) => rank,
-                None => return Passage::Open(place),
+                None => return Passage::Open(self),
             };
             match usize::try_from(rank) {
-                Ok(rank) if rank < self.width => return Passage::Open(place),
+                Ok(rank) if rank < self.gate.width => return Passage::Open(self),
                 Ok(_) => {}
                 Err(_) => return Passage::Busy,
             }
@@ -86,15 +98,13 @@ impl Gate {
                 // dropped: a pause only
                 () = tokio::time::sleep(pause_now) => {}
                 // dropped: a wake-up is kept until it is heard
-                () = waiting.woken() => {}
+                () = self.waiting.woken() => {}
             }
             pause = (pause * 2).min(LOOKS.1);
         }
     }
-}
 
-impl Place {
-    /// Keeps the place, for somebody who stays at the head for longer.
+    /// Stands in line, or keeps the place there; for somebody who is inside already.
     pub async fn keep(&self) {
         let _ = self.look(true).await;
     }

@@ -52,6 +52,7 @@ pub use lease::{Grant, check};
 pub use name::{LONGEST_NAME, LockName, NameError};
 pub use namespace::ForeignNamespace;
 pub use owner::Owned;
+use unit::Handed;
 pub use unit::{Guarded, names};
 
 use gate::Gate;
@@ -85,8 +86,8 @@ pub struct Locks {
     link: Link,
     keys: Keys,
     wakes: Wakes,
-    units: Lines,
-    leases: Lines,
+    units: Lines<Handed>,
+    leases: Lines<()>,
     unit_gate: Gate,
     lease_gate: Gate,
     mirror: Mirror,
@@ -97,11 +98,10 @@ impl Locks {
     pub fn new(store: Store, redis: Redis, namespace: &str, settings: &config::Locks) -> Self {
         let link = Link::new(redis, settings.redis_patience.0);
         let (keys, wakes) = (Keys::new(namespace), Wakes::default());
-        // On SQLite the line in this process is the lock that a caller sees; the database lets one in anyway.
-        let width = if store.is_shared() { settings.width } else { 1 };
+        let width = settings.width;
         let gate = |kind, width| Gate::new(kind, width, link.clone(), keys.clone(), wakes.clone());
         Self {
-            units: Lines::new(width),
+            units: Lines::new(1),
             // Only who is at the head looks whether a lease has ended.
             leases: Lines::new(1),
             unit_gate: gate(Kind::Unit, width),

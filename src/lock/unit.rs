@@ -2,24 +2,28 @@
 //!
 //! ```text
 //! line in this process -> gate in Redis -> BEGIN with pg_advisory_xact_lock -> the work -> COMMIT
-//!       (few connections)    (few servers)       (the lock)                     (and its end)
+//!       (one of many)       (few servers)       (the lock)                     (and its end)
 //! ```
 //!
 //! Only the database's lock counts, and it is part of the transaction: who holds it may be paused, cut off or killed at any
 //! point, and either commits while it has it or not at all. On SQLite `begin immediate` is that lock: it has one writer.
+//!
+//! So the way may be shorter. Who comes alone tries the lock while it walks up to the gate. And who commits begins for the
+//! next in line in the same flight, if nobody else stands at the lock: a crowd of one process costs one connection, and
+//! Redis nothing.
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use metrics::{counter, histogram};
 
 use super::gate::{Passage, Place};
 use super::line::Turn;
 use super::name::{Kind, LockName, in_order};
 use super::{Locks, until};
-use crate::store::{self, Guard, Tx};
+use crate::store::{self, Committed, Guard, Relay, Tx};
 
 /// How a guarded unit of work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +34,24 @@ pub enum Guarded<T> {
     Busy,
 }
 
+/// What goes from one who has committed to the next in line of the same name: an open transaction that has the lock.
+pub(super) struct Handed {
+    tx: Tx,
+    places: Vec<Place>,
+}
+
 /// What keeps a crowd away while a unit of work is under way. In the order of dropping: out of the gate, then of the line.
 struct Inside {
-    _places: Vec<Place>,
-    _turns: Vec<Turn>,
+    begun: Option<Tx>,
+    places: Vec<Place>,
+    turns: Vec<Turn<Handed>>,
+}
+
+/// What became of an attempt to begin.
+enum Attempt<T> {
+    Ended(Option<Committed<T>>),
+    /// Somebody else has the lock: as far as it came.
+    NotFree(Inside),
 }
 
 impl Locks {
@@ -63,25 +81,27 @@ impl Locks {
         let asked = Instant::now();
         let names = in_order(names);
         let until = until(asked, wait);
-        let Some(inside) = self.come_in(&names, until).await else {
-            counter!("onetake_lock_busy_total", "kind" => "unit").increment(1);
-            return Ok(Guarded::Busy);
+        let guard = Arc::new(Guard::new(names.iter().map(|name| name.key64(Kind::Unit)), until));
+        let work = Arc::new(work);
+        let mut attempt = match self.line_up(&names, until).await {
+            None => Attempt::Ended(None),
+            Some(inside) if inside.may_try(until) && self.store.is_shared() => {
+                self.begin(unit, guard.clone(), self.up_to_the_gate(inside, &names), true, work.clone()).await?
+            }
+            Some(inside) => Attempt::NotFree(inside),
         };
-        let guard = Guard::new(names.iter().map(|name| name.key64(Kind::Unit)), until);
-        let store = self.store.clone();
-        // In a task of its own: whoever goes away now must not open the gate before the transaction has ended.
-        let task = tokio::spawn(async move {
-            let done = store.guarded(unit, guard, work).await;
-            drop(inside);
-            done
-        });
-        let done = match task.await {
-            Ok(done) => done?,
-            Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
-            Err(_) => return Err(store::Error::Setup("the server is stopping".into()).into()),
+        if let Attempt::NotFree(inside) = attempt {
+            attempt = match self.through_the_gate(inside, &names, until).await {
+                Some(inside) => self.begin(unit, guard, inside, false, work).await?,
+                None => Attempt::Ended(None),
+            };
+        }
+        let done = match attempt {
+            Attempt::Ended(done) => done,
+            Attempt::NotFree(_) => None,
         };
         Ok(match done {
-            Some((value, held)) => {
+            Some(Committed { value, held, .. }) => {
                 counter!("onetake_lock_grants_total", "kind" => "unit").increment(1);
                 histogram!("onetake_lock_hold_seconds", "kind" => "unit").record(held.as_secs_f64());
                 let waited = asked.elapsed().saturating_sub(held);
@@ -95,22 +115,101 @@ impl Locks {
         })
     }
 
-    async fn come_in(&self, names: &[LockName], until: Option<Instant>) -> Option<Inside> {
-        let mut turns = Vec::with_capacity(names.len());
-        for name in names {
-            turns.push(self.units.turn(name.as_str(), until).await?);
-        }
-        let mut places = Vec::new();
-        // On SQLite this process is the only one, and the line above is all.
-        if self.store.is_shared() {
-            for name in names {
-                match self.unit_gate.pass(name, until).await {
-                    Passage::Open(place) => places.push(place),
-                    Passage::Busy => return None,
+    /// In a task of its own: whoever goes away now must not open the gate before the transaction has ended.
+    async fn begin<T, E, F>(
+        &self,
+        unit: &'static str,
+        guard: Arc<Guard>,
+        inside: Inside,
+        tries: bool,
+        work: Arc<F>,
+    ) -> Result<Attempt<T>, E>
+    where
+        T: Send + 'static,
+        E: From<store::Error> + Send + Any,
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
+    {
+        let store = self.store.clone();
+        let task = tokio::spawn(async move {
+            let mut inside = inside;
+            if tries {
+                inside.begun = inside.try_begin(&store, &guard).await?;
+                if inside.begun.is_none() {
+                    return Ok(Attempt::NotFree(inside));
                 }
             }
+            let Inside { begun, places, mut turns } = inside;
+            // Of several names each has a line of its own.
+            let has_heir = || matches!(turns.as_slice(), [turn] if turn.has_heir());
+            let relay = Relay { guard: &guard, begun, has_heir: &has_heir };
+            let mut done = store.guarded(unit, relay, &*work).await;
+            let next = done.as_mut().ok().and_then(|done| done.as_mut()?.next.take());
+            match next {
+                // It was begun for the one line there is.
+                Some(tx) => turns.remove(0).hand_on(Handed { tx, places }),
+                None => drop(places),
+            }
+            done.map(Attempt::Ended)
+        });
+        match task.await {
+            Ok(attempt) => attempt,
+            Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+            Err(_) => Err(store::Error::Setup("the server is stopping".into()).into()),
         }
-        Some(Inside { _places: places, _turns: turns })
+    }
+
+    /// Waits for its turn among those of this process.
+    async fn line_up(&self, names: &[LockName], until: Option<Instant>) -> Option<Inside> {
+        let mut inside = Inside { begun: None, places: Vec::new(), turns: Vec::with_capacity(names.len()) };
+        for name in names {
+            let mut turn = self.units.turn(name.as_str(), until, names.len() == 1).await?;
+            if let Some(handed) = turn.handed.take() {
+                (inside.begun, inside.places) = (Some(handed.tx), handed.places);
+            }
+            inside.turns.push(turn);
+        }
+        Some(inside)
+    }
+
+    /// With a place at each gate, of which Redis is to be told yet.
+    fn up_to_the_gate(&self, mut inside: Inside, names: &[LockName]) -> Inside {
+        inside.places = names.iter().map(|name| self.unit_gate.place(name)).collect();
+        inside
+    }
+
+    /// Waits for its turn among the servers.
+    async fn through_the_gate(&self, mut inside: Inside, names: &[LockName], until: Option<Instant>) -> Option<Inside> {
+        // On SQLite this process is the only one, and its line is all.
+        if inside.begun.is_some() || !self.store.is_shared() {
+            return Some(inside);
+        }
+        if inside.places.is_empty() {
+            inside = self.up_to_the_gate(inside, names);
+        }
+        let mut passed = Vec::with_capacity(names.len());
+        for place in std::mem::take(&mut inside.places) {
+            match place.pass(until).await {
+                Passage::Open(place) => passed.push(place),
+                Passage::Busy => return None,
+            }
+        }
+        inside.places = passed;
+        Some(inside)
+    }
+}
+
+impl Inside {
+    /// Whether the lock is worth a try before the gate is asked: nobody of this process is there. A caller who does not wait
+    /// is rather told by Redis.
+    fn may_try(&self, until: Option<Instant>) -> bool {
+        self.begun.is_none() && until.is_some() && self.turns.iter().all(|turn| turn.came_alone)
+    }
+
+    /// Tries the lock, and tells the gate meanwhile that somebody is there.
+    async fn try_begin(&self, store: &store::Store, guard: &Guard) -> Result<Option<Tx>, store::Error> {
+        let at_the_gate = join_all(self.places.iter().map(Place::keep));
+        let (begun, _) = tokio::join!(store.begin_if_free(guard), at_the_gate);
+        begun
     }
 }
 

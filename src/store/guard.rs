@@ -11,6 +11,8 @@ use super::Error;
 /// So long a connection stands at a lock at most, whatever the deadline: it is one of few.
 const LONGEST_STAND: Duration = Duration::from_secs(30);
 
+const BEGIN: &str = "begin isolation level read committed";
+
 /// What a unit of work holds from its first act to its end.
 #[derive(Clone, Debug)]
 pub struct Guard {
@@ -28,18 +30,31 @@ impl Guard {
         Self { keys, until }
     }
 
-    /// The beginning of a transaction on Postgres.
+    /// Whether the caller waits for the locks at all.
+    pub(super) fn waits(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// The beginning of a transaction on Postgres that stands at the locks until it has them.
     pub(super) fn begin(&self) -> String {
         let left = self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         // Zero would mean without end.
         let stand_ms = left.min(LONGEST_STAND).as_millis().max(1);
-        let mut text = format!("begin isolation level read committed; set local lock_timeout = {stand_ms}");
+        let mut text = format!("{BEGIN}; set local lock_timeout = {stand_ms}");
         for key in &self.keys {
             text.push_str(&format!("; select pg_advisory_xact_lock({key})"));
         }
         // What the work itself waits for is bounded as in any other unit of work.
         text.push_str("; set local lock_timeout to default");
         text
+    }
+
+    /// The beginning of a transaction on Postgres that has the locks if its last row says so: nobody waits. Somebody who
+    /// stands at one of them comes first.
+    pub(super) fn try_begin(&self) -> String {
+        let taken: Vec<String> = self.keys.iter().map(|key| format!("pg_try_advisory_xact_lock({key})")).collect();
+        let taken = if taken.is_empty() { "true".to_owned() } else { taken.join(" and ") };
+        format!("{BEGIN}; select {taken}")
     }
 }
 
@@ -67,5 +82,9 @@ mod tests {
         );
         let far = Guard::new([1], Some(Instant::now() + Duration::from_secs(3600))).begin();
         assert!(far.contains("lock_timeout = 30000;"), "{far}");
+        assert_eq!(
+            Guard::new([2, 1], None).try_begin(),
+            "begin isolation level read committed; select pg_try_advisory_xact_lock(1) and pg_try_advisory_xact_lock(2)"
+        );
     }
 }

@@ -29,7 +29,7 @@ use line::Line;
 pub use error::Error;
 pub use guard::Guard;
 pub use sql::{Arg, Query, Row, query, rows};
-pub use unit_of_work::Tx;
+pub use unit_of_work::{Committed, Relay, Tx};
 
 /// A group commit into the store: see [`Store::batch`].
 pub type Batch<I, O> = crate::batch::Batch<I, O, Error>;

@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use metrics::{counter, histogram};
 use rand::RngExt;
-use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _, Sqlite, Transaction};
 use tracing::warn;
 
 use super::guard::{Guard, is_lock_timeout, without_guard};
-use super::line::Turn;
+use super::line::{Line, Turn};
 use super::{Batch, Error, Pools, Query, Row, Store};
 use crate::batch::Failure as _;
 use crate::clock::Clock;
@@ -45,7 +46,33 @@ pub struct Tx {
 
 enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    /// Inside a transaction that was begun in text, as its locks come with the `begin`. Dropped in there, the pool ends it.
+    Postgres(PoolConnection<Postgres>),
+}
+
+/// How a guarded unit of work comes to its locks, and who has them afterwards.
+pub struct Relay<'a> {
+    pub guard: &'a Guard,
+    /// A transaction that has them already, handed on by one that has ended.
+    pub begun: Option<Tx>,
+    /// Asked just before the commit: whether somebody would begin with the same locks at once.
+    pub has_heir: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+impl<'a> Relay<'a> {
+    /// With nobody before it, and nobody after.
+    pub fn alone(guard: &'a Guard) -> Self {
+        Self { guard, begun: None, has_heir: &|| false }
+    }
+}
+
+/// What a guarded unit of work came to.
+pub struct Committed<T> {
+    pub value: T,
+    /// So long it had its locks.
+    pub held: Duration,
+    /// For the heir, if nobody else stood at the locks: begun in the flight of the commit.
+    pub next: Option<Tx>,
 }
 
 impl Tx {
@@ -86,10 +113,39 @@ impl Tx {
     async fn commit(self) -> Result<(), Error> {
         match self.inner {
             Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
+            Inner::Postgres(mut conn) => {
+                sqlx::raw_sql("commit").execute(&mut *conn).await?;
+            }
         }
         Ok(())
     }
+
+    /// Commits, and begins the next transaction in the same flight. `None` if somebody else comes first at the locks; on
+    /// SQLite always.
+    async fn commit_and_begin(mut self, guard: &Guard) -> Result<Option<Self>, Error> {
+        let Inner::Postgres(conn) = &mut self.inner else { return self.commit().await.map(|()| None) };
+        let text = format!("commit; {}", guard.try_begin());
+        if has_locks(conn, text).await? {
+            return Ok(Some(self));
+        }
+        // Nobody waits for that.
+        tokio::spawn(self.rollback());
+        Ok(None)
+    }
+
+    /// If it cannot be told to end, its connection is broken, and it ends with that.
+    async fn rollback(self) {
+        let _ = match self.inner {
+            Inner::Sqlite(tx) => tx.rollback().await,
+            Inner::Postgres(mut conn) => sqlx::raw_sql("rollback").execute(&mut *conn).await.map(drop),
+        };
+    }
+}
+
+/// Runs the text of [`Guard::try_begin`].
+async fn has_locks(conn: &mut PoolConnection<Postgres>, text: String) -> Result<bool, sqlx::Error> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut **conn).await?;
+    rows.last().map_or(Ok(false), |row| row.try_get(0))
 }
 
 impl Store {
@@ -115,14 +171,14 @@ impl Store {
         let store = self.clone();
         let task = tokio::spawn(async move { store.repeat(name, None, work).await });
         match task.await {
-            Ok(result) => without_guard(result?.map(|(value, _)| value)),
+            Ok(result) => without_guard(result?.map(|committed| committed.value)),
             Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
             Err(_) => Err(Error::stopping().into()),
         }
     }
 
-    /// As [`Store::unit_of_work`], holding the locks of `guard` from its first act to its end. `None`, and nothing was done,
-    /// if somebody else held one of them for too long; else also how long they were held.
+    /// As [`Store::unit_of_work`], holding the locks of a guard from its first act to its end. `None`, and nothing was done,
+    /// if somebody else held one of them for too long.
     ///
     /// On SQLite every unit of work is alone with the database, so that there is nothing more to hold.
     ///
@@ -131,12 +187,28 @@ impl Store {
     ///
     /// # Cancel safety
     /// Not: to be called in a task of its own, which runs to its end.
-    pub async fn guarded<T, E, F>(&self, name: &'static str, guard: Guard, work: F) -> Result<Option<(T, Duration)>, E>
+    pub async fn guarded<T, E, F>(
+        &self,
+        name: &'static str,
+        relay: Relay<'_>,
+        work: F,
+    ) -> Result<Option<Committed<T>>, E>
     where
         E: From<Error> + Send + Any,
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
     {
-        self.repeat(name, Some(&guard), work).await
+        self.repeat(name, Some(relay), work).await
+    }
+
+    /// Begins a transaction that has the locks of `guard`; `None` if one of them is somebody else's now.
+    ///
+    /// # Errors
+    /// The database is away.
+    ///
+    /// # Cancel safety
+    /// Not: to be called in a task of its own, which runs to its end.
+    pub async fn begin_if_free(&self, guard: &Guard) -> Result<Option<Tx>, Error> {
+        self.begin(Some(guard), false).await
     }
 
     /// Group commit: what arrives together is worked off by `work` in one unit of work, which answers each item in order.
@@ -156,9 +228,9 @@ impl Store {
     async fn repeat<T, E, F>(
         &self,
         name: &'static str,
-        guard: Option<&Guard>,
+        mut relay: Option<Relay<'_>>,
         work: F,
-    ) -> Result<Option<(T, Duration)>, E>
+    ) -> Result<Option<Committed<T>>, E>
     where
         E: From<Error> + Send + Any,
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
@@ -167,7 +239,12 @@ impl Store {
         let mut before: Option<E> = None;
         loop {
             let asked = Instant::now();
-            let tx = match self.begin(guard).await {
+            let guard = relay.as_ref().map(|relay| relay.guard);
+            let begun = match relay.as_mut().and_then(|relay| relay.begun.take()) {
+                Some(tx) => Ok(Some(tx)),
+                None => self.begin(guard, guard.is_some_and(Guard::waits)).await,
+            };
+            let tx = match begun {
                 Ok(Some(tx)) => tx,
                 // After a commit of unknown outcome nobody may be told that nothing was done.
                 Ok(None) => return before.map_or(Ok(None), Err),
@@ -189,7 +266,7 @@ impl Store {
                 Inner::Postgres(_) => histogram!("onetake_store_connection_wait_seconds", "name" => name)
                     .record((started - asked).as_secs_f64()),
             }
-            let result = finish(tx, &work).await;
+            let result = finish(tx, &work, relay.as_ref()).await;
             let took = started.elapsed();
             histogram!("onetake_store_unit_of_work_seconds", "name" => name).record(took.as_secs_f64());
             if took > self.inner.slow {
@@ -197,9 +274,9 @@ impl Store {
                 warn!(unit_of_work = name, took_ms = took.as_millis() as u64, "unit of work {name} was slow");
             }
             let error = match result {
-                Ok(value) => {
+                Ok((value, next)) => {
                     counter!("onetake_store_commits_total", "name" => name).increment(1);
-                    return Ok(Some((value, took)));
+                    return Ok(Some(Committed { value, held: took, next }));
                 }
                 Err(error) => error,
             };
@@ -214,25 +291,40 @@ impl Store {
         }
     }
 
-    /// `None` if a lock of `guard` was somebody else's for too long.
-    async fn begin(&self, guard: Option<&Guard>) -> Result<Option<Tx>, Error> {
+    /// `None` if a lock of `guard` was somebody else's, for too long if it `waits`.
+    async fn begin(&self, guard: Option<&Guard>, waits: bool) -> Result<Option<Tx>, Error> {
         let (inner, turn) = match &self.inner.pools {
             Pools::Sqlite { writer, .. } => (Inner::Sqlite(writer.begin_with("begin immediate").await?), None),
-            Pools::Postgres { pool, line } => {
-                let turn = line.turn().await?;
-                let begun = match guard {
-                    None => pool.begin().await,
-                    Some(guard) => pool.begin_with(AssertSqlSafe(guard.begin())).await,
-                };
-                // The connection is closed by the pool, as its transaction has failed.
-                if begun.as_ref().is_err_and(is_lock_timeout) {
-                    return Ok(None);
-                }
-                (Inner::Postgres(line.told(begun)?), Some(turn))
-            }
+            Pools::Postgres { pool, line } => match begin_postgres(pool, line, guard, waits).await? {
+                Some((conn, turn)) => (Inner::Postgres(conn), Some(turn)),
+                None => return Ok(None),
+            },
         };
         Ok(Some(Tx { inner, clock: self.inner.clock.clone(), _turn: turn }))
     }
+}
+
+async fn begin_postgres(
+    pool: &PgPool,
+    line: &Line,
+    guard: Option<&Guard>,
+    waits: bool,
+) -> Result<Option<(PoolConnection<Postgres>, Turn)>, Error> {
+    let turn = line.turn().await?;
+    let mut conn = line.told(pool.acquire().await)?;
+    let begun = match guard {
+        None => sqlx::raw_sql("begin").execute(&mut *conn).await.map(|_| true),
+        Some(guard) if waits => sqlx::raw_sql(AssertSqlSafe(guard.begin())).execute(&mut *conn).await.map(|_| true),
+        Some(guard) => has_locks(&mut conn, guard.try_begin()).await,
+    };
+    match begun {
+        Ok(true) => return Ok(Some((conn, turn))),
+        Ok(false) => {}
+        Err(error) if is_lock_timeout(&error) => {}
+        Err(error) => return line.told(Err(error)),
+    }
+    sqlx::raw_sql("rollback").execute(&mut *conn).await?;
+    Ok(None)
 }
 
 /// Counts a repetition, and waits as long as is due before it.
@@ -251,12 +343,21 @@ fn waited_for_lock(name: &'static str, waited: Duration) {
     }
 }
 
-async fn finish<T, E, F>(mut tx: Tx, work: &F) -> Result<T, E>
+async fn finish<T, E, F>(mut tx: Tx, work: &F, relay: Option<&Relay<'_>>) -> Result<(T, Option<Tx>), E>
 where
     E: From<Error>,
     F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>>,
 {
-    let value = work(&mut tx).await?;
-    tx.commit().await?;
-    Ok(value)
+    let value = match work(&mut tx).await {
+        Ok(value) => value,
+        Err(error) => {
+            tx.rollback().await;
+            return Err(error);
+        }
+    };
+    let next = match relay.filter(|relay| (relay.has_heir)()) {
+        Some(relay) => tx.commit_and_begin(relay.guard).await?,
+        None => tx.commit().await.map(|()| None)?,
+    };
+    Ok((value, next))
 }
