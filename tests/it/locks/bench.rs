@@ -165,6 +165,7 @@ impl Server {
 /// Many who count up under the same few names, until told to stop or `rounds` are done.
 pub struct Crowd {
     pub commits: Arc<Vec<AtomicI64>>,
+    left: Arc<AtomicI64>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -188,7 +189,12 @@ impl Crowd {
                 })
             })
             .collect();
-        Self { commits, tasks }
+        Self { commits, left, tasks }
+    }
+
+    /// Lets each end after its round.
+    pub fn stop(&self) {
+        self.left.store(0, Ordering::SeqCst);
     }
 
     /// Waits for all; the commits.

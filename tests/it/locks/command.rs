@@ -81,7 +81,7 @@ async fn a_second_command_is_told_busy_or_waits() {
     let go = folder.path().join("go");
     let script = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
     // Held for longer than its time to live: it is renewed.
-    let first = start(&server, &["lock", "run", "a", "--ttl", "600ms", "--", "sh", "-c", &script]);
+    let first = start(&server, &["lock", "run", "a", "--ttl", "3s", "--", "sh", "-c", &script]);
     wait::until_true("the lock to be held", PATIENCE, async || state(&server, "a").await == "held").await;
     let token = server.get("/v1/locks/a").await.expect(200)["fencing_token"].clone();
     let busy = onetake(&server, &["lock", "run", "a", "--", "true"]);
@@ -89,8 +89,8 @@ async fn a_second_command_is_told_busy_or_waits() {
     assert!(said(&busy).1.contains("held by"), "{busy:?}");
     let busy = onetake(&server, &["lock", "run", "a", "--json", "--", "true"]);
     assert!(said(&busy).1.contains("\"code\":\"lock_busy\""), "{busy:?}");
-    let late = onetake(&server, &["lock", "run", "a", "--wait", "1500ms", "--", "true"]);
-    assert_eq!(late.status.code(), Some(75), "two times its time to live have passed, and it is still held");
+    let late = onetake(&server, &["lock", "run", "a", "--wait", "4s", "--", "true"]);
+    assert_eq!(late.status.code(), Some(75), "its time to live has passed, and it is still held");
     assert_eq!(server.get("/v1/locks/a").await.expect(200)["fencing_token"], token);
     let waiting = start(&server, &["lock", "run", "a", "--wait", "1m", "--", "sh", "-c", "exit 3"]);
     std::fs::write(&go, "").expect("our folder can be written");

@@ -181,7 +181,11 @@ async fn a_unit_that_fails_gives_the_name_back(kind: StoreKind) {
 
 mod servers {
     mod on_postgres {
-        use crate::locks::bench::{LONG, NOW};
+        use std::time::Duration;
+
+        use onetake::store::{Error, query};
+
+        use crate::locks::bench::{Crowd, LONG, NOW, Server, name};
         use crate::locks::unit::{Bench, Guarded, Inside, StoreKind, nothing};
         use crate::support::wait::{self, PATIENCE};
 
@@ -194,7 +198,7 @@ mod servers {
             assert_eq!(nothing(&other, "a", NOW).await, Guarded::Busy);
             bench.redis.kill();
             assert_eq!(nothing(&other, "a", NOW).await, Guarded::Busy);
-            assert_eq!(nothing(&other, "a", std::time::Duration::from_millis(200)).await, Guarded::Busy);
+            assert_eq!(nothing(&other, "a", Duration::from_millis(200)).await, Guarded::Busy);
             assert_eq!(nothing(&other, "b", NOW).await, Guarded::Done(()));
             inside.leave().await;
             assert_eq!(nothing(&other, "a", NOW).await, Guarded::Done(()));
@@ -232,6 +236,69 @@ mod servers {
             for task in crowd {
                 assert_eq!(task.await.expect("no panic"), Guarded::Done(()));
             }
+        }
+
+        async fn backend(server: &Server) -> i64 {
+            let done: Result<_, Error> = server
+                .locks
+                .guarded("test.backend", &[name("a")], LONG, |tx| {
+                    Box::pin(async move {
+                        let mine = query("-- test.backend\nselect pg_backend_pid()::bigint as pid");
+                        tx.fetch_optional(mine).await?.expect("a row").get("pid")
+                    })
+                })
+                .await;
+            match done.expect("the store is up") {
+                Guarded::Done(pid) => pid,
+                Guarded::Busy => panic!("a minute is enough for everybody"),
+            }
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_crowd_of_one_process_hands_one_open_transaction_on() {
+            let bench = Bench::new(StoreKind::Postgres).await;
+            let server = bench.server().await;
+            let inside = Inside::enter(&server, "a").await;
+            let crowd: Vec<_> = (0..20)
+                .map(|_| {
+                    let server = server.clone();
+                    tokio::spawn(async move { backend(&server).await })
+                })
+                .collect();
+            let own =
+                "select count(*) from pg_stat_activity where application_name = 'onetake' and xact_start is not null";
+            assert_eq!(bench.store.numbers(own).await, [1], "the crowd stands in line here");
+            let gone = tokio::time::timeout(Duration::from_millis(5), backend(&server)).await;
+            assert!(gone.is_err(), "somebody is inside");
+            inside.leave().await;
+            let mut pids = Vec::new();
+            for task in crowd {
+                pids.push(task.await.expect("no panic"));
+            }
+            pids.dedup();
+            assert_eq!(pids.len(), 1, "one connection served all: {pids:?}");
+            wait::until_true("nobody to be inside", PATIENCE, async || bench.store.numbers(own).await == [0]).await;
+        }
+
+        /// Handing on in one process keeps no other out.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn each_of_three_servers_gets_its_turns_at_a_hot_name() {
+            let bench = Bench::new(StoreKind::Postgres).await;
+            let hot = [name("hot")];
+            bench.counters(&hot).await;
+            let servers = [bench.server().await, bench.server().await, bench.server().await];
+            let crowds: Vec<_> =
+                servers.iter().map(|server| Crowd::start(&[server.counting()], &hot, 6, i64::MAX, NOW)).collect();
+            wait::until_true("each to have had twenty turns", 2 * PATIENCE, async || {
+                crowds.iter().all(|crowd| crowd.done() >= 20)
+            })
+            .await;
+            let mut commits = 0;
+            for crowd in crowds {
+                crowd.stop();
+                commits += crowd.end().await;
+            }
+            assert_eq!(bench.count(&hot[0]).await, commits);
         }
     }
 }

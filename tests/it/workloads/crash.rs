@@ -12,7 +12,7 @@ use onetake::redis::Redis;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{accept, orders, sync};
+use super::{LATER, accept, orders, sync};
 use crate::support::server::Onetake;
 use crate::support::store::StoreKind;
 use crate::support::wait::{self, PATIENCE};
@@ -50,6 +50,9 @@ cells!(
     orders_of_which_one_was_committed "once.committed:2" issue,
     orders_whose_list_was_forgotten "pickup.forgotten:3" issue,
     orders_whose_list_was_not_forgotten "once.committed:3" issue,
+    other_verbs_that_had_only_their_key "once.taken" others,
+    other_verbs_before_their_commit "once.stored" others,
+    other_verbs_before_their_answer "once.committed" others,
 );
 
 /// One booking over HTTP.
@@ -111,6 +114,56 @@ async fn issue(kind: StoreKind, point: &str) {
     assert_eq!(world.store.numbers("select version from pickup_versions").await, [6]);
 }
 
+/// Each of the other verbs in turn.
+async fn others(kind: StoreKind, point: &str) {
+    let world = World::new(kind).await;
+    prepare(&world).await;
+    let server = world.server().await;
+    server.post("/v1/slots/book", json!({"slot": 0, "user": "olga"})).await.expect(200);
+    server.post("/v1/pickup/issue", json!({"user": "olga", "orders": ["1", "2"]})).await.expect(200);
+    server.post("/v1/pickup/take-back", json!({"user": "olga", "orders": ["2"]})).await.expect(200);
+    assert!(server.stop().await.success());
+    let early = "update pickup_orders set returned_at_ms = returned_at_ms - 1296000000 where id = '2'";
+    world.store.change(early).await;
+
+    let later = |slot| json!({"id": slot, "starts_at": LATER});
+    let verbs = [
+        ("/v1/pickup/accept", json!({"order": "4", "user": "olga", "storage_until": LATER})),
+        ("/v1/pickup/take-back", json!({"user": "olga", "orders": ["1"]})),
+        ("/v1/pickup/return-to-courier", json!({"order": "2"})),
+        ("/v1/slots/cancel", json!({"slot": 0, "user": "olga"})),
+        ("/v1/slots/sync", json!({"slots": [later(0), later(1)]})),
+    ];
+    for (path, ask) in verbs {
+        die_under(&world, point, path, &ask, path).await;
+        let server = world.server().await;
+        let answer = server.with("idempotency-key", path).post(path, ask).await;
+        answer.expect(200);
+        let is_stored = answer.header("idempotency-replayed") == "true";
+        // Of several orders each has a key of its own, and the whole is put together anew.
+        assert!(is_stored == (point == "once.committed") || path.ends_with("take-back"), "{path}: {answer:?}");
+        assert!(server.stop().await.success());
+    }
+    let server = world.server().await;
+    assert_eq!(orders(&server, "olga").await, ["4 accepted", "3 accepted", "1 returned"]);
+    let events = "select order_id || ' ' || event from pickup_history order by order_id, event";
+    let each = [
+        "1 accepted",
+        "1 issued",
+        "1 returned",
+        "2 accepted",
+        "2 issued",
+        "2 returned",
+        "2 returned_to_courier",
+        "3 accepted",
+        "4 accepted",
+    ];
+    assert_eq!(world.store.texts(events).await, each, "each step once");
+    let audited = world.store.texts("select event from ownership_audit order by event").await;
+    assert_eq!(audited, ["booked", "cancelled"]);
+    assert_eq!(world.store.texts("select id from slots order by id").await, ["0", "1"]);
+}
+
 /// A slot and three orders, and a server that has read the list, so that Redis has it.
 async fn prepare(world: &World) {
     let server = world.server().await;
@@ -121,8 +174,12 @@ async fn prepare(world: &World) {
 }
 
 async fn die(world: &World, point: &str, path: &str, ask: &Value) {
+    die_under(world, point, path, ask, "k").await;
+}
+
+async fn die_under(world: &World, point: &str, path: &str, ask: &Value, key: &str) {
     let doomed = Onetake::start(&world.setup.clone().fault(point)).await;
-    let api = doomed.with("idempotency-key", "k");
+    let api = doomed.with("idempotency-key", key);
     let answered = api.request(Method::POST, path, Some(ask.clone())).await;
     assert!(answered.is_err(), "it died before it answered: {answered:?}");
     doomed.wait_exit().await;
