@@ -17,6 +17,7 @@ use super::queues::{find, now};
 use super::submit::Name;
 use super::view::to_json;
 use crate::catalog::Kind;
+use crate::fault;
 use crate::id::{self, QueueName};
 use crate::queue::{
     self, Add, AddedFlow, Branch, ChildKind, ChildrenCounts, Extent, Flow, FlowError, Found, Job, OnFailure, Record,
@@ -147,6 +148,7 @@ pub(super) async fn create(
     };
     once(&state, &caller.principal, asked, &raw, async move {
         let AddedFlow { jobs, is_new } = flow.add(&format!("f-{stem}"), now_ms).await?;
+        fault::point("flow.added");
         let mut bodies = told(&flow, &jobs);
         let root = bodies.pop().ok_or_else(|| Problem::new(Code::Internal, "a flow has a root"))?;
         let location = format!("{base}{}", path_of(&root.queue, &root.id));

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::admit::{Refused, admit};
 use super::{Hold, schedule, upkeep};
 use crate::clock::{Clock, Millis, millis};
+use crate::fault;
 use crate::queue::{Ended, Error, Queue, Record, Settlement, Take};
 
 use desk::Desk;
@@ -118,6 +119,7 @@ impl Claims {
     /// `Redis`: whether it was ended is unknown; it may be tried again, and is then `Lost` if it was.
     pub async fn end(&self, queue: &Queue, ended: Ended) -> Result<Settlement, Error> {
         let (settlements, _) = queue.settle(&[ended], None, self.0.clock.now_ms()).await?;
+        fault::point("claim.ended");
         counter!("onetake_queue_settled_total", "queue" => queue.name().to_string()).increment(1);
         Ok(settlements.first().copied().unwrap_or(Settlement::Lost))
     }
@@ -164,6 +166,9 @@ impl Inner {
             let look_again = taken.look_again(self.rules.drain_delay, now);
             let found = taken.jobs.len();
             counter!("onetake_queue_taken_total", "queue" => queue.name().to_string()).increment(found as u64);
+            if found > 0 {
+                fault::point("claim.taken");
+            }
             let claimed = self.admit(queue, claim, taken.jobs, now).await?;
             round += 1;
             if found == 0 || !claimed.jobs().is_empty() || round == ROUNDS {

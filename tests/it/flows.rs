@@ -46,6 +46,7 @@ mod node {
             let kind = world.redis.ask(&["TYPE", key]).await;
             let words: &[&str] = match kind.text().expect("a text") {
                 "hash" => &["HGETALL", key],
+                "zset" if key.ends_with(":prioritized") => &["ZRANGE", key, "0", "-1", "WITHSCORES"],
                 "zset" => &["ZRANGE", key, "0", "-1"],
                 "set" => &["SMEMBERS", key],
                 "list" => &["LRANGE", key, "0", "-1"],
@@ -69,7 +70,8 @@ mod node {
                 }
                 list @ Reply::List(_) => {
                     let mut members: Vec<_> = list.texts().into_iter().map(plain).collect();
-                    if kind.text() == Some("set") {
+                    // What is scored by its time may be of one millisecond or of several.
+                    if kind.text() == Some("set") || key.ends_with(":waiting-children") {
                         members.sort();
                     }
                     json!(members)

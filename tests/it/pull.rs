@@ -2,7 +2,6 @@
 //! our runner on one queue.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -14,6 +13,7 @@ use crate::support::store::StoreKind;
 use crate::support::wait::{self, PATIENCE};
 use crate::support::world::World;
 
+mod lost;
 mod together;
 
 const QUEUES: &str = r#"
@@ -119,7 +119,9 @@ async fn a_waiting_claim_is_woken_by_the_marker_alone() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_while_it_waits_leaves_nothing_taken() {
-    let world = world().await;
+    let mut world = world().await;
+    // Nobody looks again by themselves: a connection that is not blocked is one that was given up.
+    world.setup = world.setup.env("ONETAKE_RUNNER__DRAIN_DELAY", "10m");
     let server = world.server().await;
     for _ in 0..5 {
         let api = Api::clone(&server);
@@ -211,11 +213,11 @@ async fn a_worker_works_a_queue_off(language: Language) {
 async fn a_killed_worker_s_job_is_done_by_another(first: Language, second: Language) {
     let world = world().await;
     let server = world.server().await;
-    let id = add(&server, "pulled", json!({"data": {"steps": 4, "pause": 1.5}})).await;
-    let mut dying = Puller::start(first, &server, "pulled", 4);
+    let id = add(&server, "pulled", json!({"data": {"steps": 4, "pause": 2.5}})).await;
+    let mut dying = Puller::start(first, &server, "pulled", 8);
     assert_eq!(dying.took().await, id);
     dying.kill();
-    let mut heir = Puller::start(second, &server, "pulled", 4);
+    let mut heir = Puller::start(second, &server, "pulled", 8);
     assert_eq!(heir.took().await, id);
     let done = until_state(&server, "pulled", &id, "completed").await;
     assert_eq!(done["result"]["language"], format!("{second:?}").to_lowercase());

@@ -8,18 +8,18 @@ use super::*;
 #[tokio::test]
 async fn a_flow_is_added_and_shown_as_a_tree() {
     let (world, _server) = world().await;
-    let wish = json!({"queue": "mail", "name": "report", "data": {"n": 1}, "options": {"jobId": "root", "priority": 3},
+    let wish = json!({"queue": "mail", "name": "report", "data": {"n": 1}, "options": {"jobId": "top", "priority": 3},
     "children": [
         {"queue": "orders", "data": {"page": 1}, "on_failure": "fail_parent", "options": {"attempts": 3, "backoff": 50}},
         {"queue": "mail", "children": [{"queue": "pickup", "options": {"delay": 60_000}}]},
     ]});
     let added = world.post("/v1/flows", wish.clone()).await;
     assert_eq!(added.status, 201, "{}", added.text);
-    assert_eq!(added.header("location"), "/v1/queues/mail/jobs/root");
+    assert_eq!(added.header("location"), "/v1/queues/mail/jobs/top");
     let children = &added.body["children"];
     assert_eq!(
         (&added.body["id"], &children[0]["queue"], &children[1]["queue"]),
-        (&json!("root"), &json!("orders"), &json!("mail"))
+        (&json!("top"), &json!("orders"), &json!("mail"))
     );
     assert_eq!(children[1]["children"][0]["queue"], "pickup");
     let page = children[0]["id"].as_str().unwrap();
@@ -27,33 +27,33 @@ async fn a_flow_is_added_and_shown_as_a_tree() {
     for (field, value) in [
         ("state", json!("waiting")),
         ("data", json!({"page": 1})),
-        ("parent", json!("bull:mail:root")),
+        ("parent", json!("bull:mail:top")),
         ("name", json!("orders")),
     ] {
         assert_eq!(shown[field], value, "{field}");
     }
     assert_eq!((&shown["options"]["fpof"], &shown["options"]["attempts"]), (&json!(true), &json!(3)));
 
-    let tree = world.get("/v1/queues/mail/jobs/root/tree").await.body;
+    let tree = world.get("/v1/queues/mail/jobs/top/tree").await.body;
     assert_eq!((&tree["state"], &tree["name"]), (&json!("waiting-children"), &json!("report")));
     assert_eq!(tree["counts"], json!({"unprocessed": 2, "processed": 0, "ignored": 0, "failed": 0}));
     let middle = tree["children"].as_array().unwrap().iter().find(|child| child["queue"] == "mail").unwrap();
     assert_eq!((&middle["kind"], &middle["children"][0]["state"]), (&json!("unprocessed"), &json!("delayed")));
-    let cut = world.get("/v1/queues/mail/jobs/root/tree?depth=0").await.body;
+    let cut = world.get("/v1/queues/mail/jobs/top/tree?depth=0").await.body;
     assert_eq!((&cut["children"], &cut["more"]), (&json!([]), &json!(true)));
-    let narrow = world.get("/v1/queues/mail/jobs/root/tree?width=1").await.body;
+    let narrow = world.get("/v1/queues/mail/jobs/top/tree?width=1").await.body;
     assert_eq!((narrow["children"].as_array().unwrap().len(), &narrow["more"]), (1, &json!(true)));
     world.get("/v1/queues/mail/jobs/nobody/tree").await.problem(404, "job_unknown");
-    world.get("/v1/queues/nope/jobs/root/tree").await.problem(404, "queue_unknown");
+    world.get("/v1/queues/nope/jobs/top/tree").await.problem(404, "queue_unknown");
     for (query, field) in [("depth=21", "depth"), ("depth=-1", "depth"), ("width=0", "width"), ("width=201", "width")] {
-        let refused = world.get(&format!("/v1/queues/mail/jobs/root/tree?{query}")).await;
+        let refused = world.get(&format!("/v1/queues/mail/jobs/top/tree?{query}")).await;
         assert_eq!(refused.problem(422, "invalid_field"), field, "{query}");
     }
 
     let again = world.post("/v1/flows", wish).await;
     assert_eq!(
         (again.status.as_u16(), &again.body["id"]),
-        (200, &json!("root")),
+        (200, &json!("top")),
         "its root is there: nothing was added"
     );
     assert_eq!(world.get("/v1/queues/orders").await.body["counts"]["waiting"], 1);
