@@ -35,6 +35,8 @@ pub enum Scope {
     Read,
     /// Ask for results, add jobs, leave.
     Enqueue,
+    /// Claim jobs and end them.
+    Work,
     /// Pause, resume, replay, release, import.
     Operate,
     /// All of it, and the keys themselves.
@@ -46,6 +48,7 @@ impl Scope {
         match self {
             Self::Read => "read",
             Self::Enqueue => "enqueue",
+            Self::Work => "work",
             Self::Operate => "operate",
             Self::Admin => "admin",
         }
@@ -67,7 +70,10 @@ impl FromStr for Scope {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::Read, Self::Enqueue, Self::Operate, Self::Admin].into_iter().find(|s| s.as_str() == text).ok_or(())
+        [Self::Read, Self::Enqueue, Self::Work, Self::Operate, Self::Admin]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+            .ok_or(())
     }
 }
 

@@ -57,5 +57,8 @@ pub const SCHEDULER_POINTS: &[&str] = &["schedule.taken", "schedule.made"];
 /// Those on the way of a workload's verb, which no request for a result passes.
 pub const WORKLOAD_POINTS: &[&str] =
     &["once.taken", "once.stored", "once.committed", "pickup.forgotten", "verb.answered"];
+/// Those at which jobs were taken, ended or added for somebody outside, who has not been told.
+pub const OUTSIDE_POINTS: &[&str] = &["claim.taken", "claim.ended", "flow.added"];
+
 /// Those on the way of an order's payment and of an effect outside.
 pub const ORDER_POINTS: &[&str] = &["order.paid", "saga.leased", "saga.called", "saga.settled"];

@@ -25,7 +25,7 @@ use crate::processor::{Processor, builtin, make};
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::reconcile::{Memory, Reconciler, WORKER_PREFIX};
 use crate::redis::Redis;
-use crate::runner::{Consumer, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Workload};
+use crate::runner::{Consumer, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Upkeep, Workload};
 use crate::saga::{Effect, Sagas};
 use crate::store::Store;
 use crate::workloads::orders::cloudpayments::CloudPayments;
@@ -139,7 +139,7 @@ impl Parts {
         self.workloads.register(&mut builtins);
         let mut processors: BTreeMap<String, Arc<dyn Processor>> = BTreeMap::new();
         for (name, queue) in &self.settings.queues.declared {
-            if let Some(processor) = &queue.processor {
+            if let Some(processor) = queue.processor.as_ref().filter(|_| !queue.is_pulled()) {
                 let built = make::build(processor, &builtins, &http, &self.clock);
                 let built = built.map_err(|reason| anyhow!("queues.{name}.processor: {reason}"))?;
                 processors.insert(name.as_str().to_owned(), built);
@@ -152,6 +152,17 @@ impl Parts {
             Some(Consumer::new(queue, handler, self.limits(entry), self.clock.clone(), self.worker.clone()))
         });
         Ok(consumers.collect())
+    }
+
+    /// One for every queue that is worked off by others, who claim its jobs.
+    pub fn upkeeps(&self) -> Vec<Upkeep> {
+        let queues = self.publisher.queues();
+        let pulled = queues.catalog().entries().filter(|entry| entry.kind == Kind::Plain && entry.settings.is_pulled());
+        let upkeep = |entry: &Entry| {
+            let queue = queues.get(entry.name.as_str())?;
+            Some(Upkeep { queue, clock: self.clock.clone(), limits: self.limits(entry) })
+        };
+        pulled.filter_map(upkeep).collect()
     }
 
     /// What the jobs of a queue mean; `None` for one whose workers are elsewhere.

@@ -57,6 +57,9 @@ where
         for consumer in parts.consumers()? {
             spawn(&mut tasks, "consumer", consumer.run(stop.clone()));
         }
+        for upkeep in parts.upkeeps() {
+            spawn(&mut tasks, "upkeep", upkeep.run(stop.clone()));
+        }
     }
 
     let listener = match role.serves_http() {

@@ -20,7 +20,7 @@ Examples:
         #[arg(long)]
         name: String,
         /// What it may do. May be repeated; admin may do everything, the others may read too.
-        #[arg(long = "scope", required = true, value_parser = PossibleValuesParser::new(["read", "enqueue", "operate", "admin"]))]
+        #[arg(long = "scope", required = true, value_parser = PossibleValuesParser::new(["read", "enqueue", "work", "operate", "admin"]))]
         scopes: Vec<String>,
     },
     /// All keys, without their secret part.

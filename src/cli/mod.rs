@@ -18,6 +18,7 @@ mod config;
 mod dedupe;
 mod delivery;
 mod doctor;
+mod flow;
 mod import;
 mod job;
 mod key;
@@ -96,6 +97,9 @@ enum Command {
     /// Jobs: list, show, add, change, remove.
     #[command(subcommand)]
     Job(job::Command),
+    /// Flows: add jobs that wait for their children, show the tree of one.
+    #[command(subcommand)]
+    Flow(flow::Command),
     /// Job schedulers: list, show, set, remove.
     #[command(subcommand)]
     Scheduler(scheduler::Command),
@@ -193,6 +197,7 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Enqueue(add) => add.run(&context).await,
         Command::Queue(command) => command.run(&context).await,
         Command::Job(command) => command.run(&context).await,
+        Command::Flow(command) => command.run(&context).await,
         Command::Scheduler(command) => command.run(&context).await,
         Command::Dedupe(command) => command.run(&context).await,
         Command::Request(command) => command.run(&context).await,
@@ -280,6 +285,8 @@ mod tests {
             "job logs video 17 --start 5 --limit 5",
             "job show video 17",
             "job add mail --name welcome --data [1] --delay 5s --priority 3 --attempts 2 --backoff fixed:1s --lifo",
+            "flow add {} --idempotency-key k",
+            "flow tree report 17 --depth 3 --width 5",
             "scheduler list mail --start 50 --limit 10",
             "scheduler show mail digest",
             "scheduler set mail poll --every 30s --limit 5 --data {}",
@@ -340,6 +347,7 @@ mod tests {
             "onetake job add mail --backoff sometimes:1s",
             "onetake job add mail --id 1 --dedupe-key a",
             "onetake queue ls --server ftp://host",
+            "onetake flow add {",
             "onetake scheduler set mail poll",
             "onetake scheduler set mail poll --every 5s --pattern @daily",
             "onetake scheduler set mail poll --every 5s --tz UTC",

@@ -127,7 +127,7 @@ fn cell(value: Option<&Value>) -> String {
 }
 
 /// Names come from anybody, and a terminal obeys what it prints: control characters are spelt out.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     if text.contains(char::is_control) { text.chars().map(spell).collect() } else { text.to_owned() }
 }

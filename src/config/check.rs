@@ -207,7 +207,7 @@ fn queues(settings: &Settings, problems: &mut Problems) {
                 format!("is the queue in which the runs of \"{name}\" are worked off; it is not declared by itself");
             problems.unless(!taken, format!("queues.{work}"), message);
             problems.unless(
-                queue.processor.is_some(),
+                queue.processor.is_some() && !queue.is_pulled(),
                 format!("{at}.processor"),
                 "is missing: runs are made by this server",
             );
@@ -219,7 +219,7 @@ fn queues(settings: &Settings, problems: &mut Problems) {
 fn processor(at: &str, queue: &Queue, problems: &mut Problems) {
     let (name, limit) = (format!("{at}.processor"), format!("{at}.processor.time_limit"));
     match &queue.processor {
-        None => {}
+        None | Some(Processor::Pull {}) => {}
         Some(Processor::Builtin { name: builtin }) => {
             let known = BUILTIN_PROCESSORS.contains(&builtin.as_str());
             problems.unless(known, name + ".name", format!("must be one of {}", BUILTIN_PROCESSORS.join(", ")));
@@ -255,6 +255,10 @@ fn runner(settings: &Settings, problems: &mut Problems) {
     // Two renewals may be lost and the lease still stands.
     let lasting = runner.lease.0 >= runner.renew.0.saturating_mul(3);
     problems.unless(lasting, "runner.lease", "must be three times runner.renew at least");
+    // A take has its bound in the script.
+    problems.unless((1..=256).contains(&settings.pull.max_batch), "pull.max_batch", "must be from 1 to 256");
+    let lasting = settings.pull.max_lease.0 >= Duration::from_secs(1);
+    problems.unless(lasting, "pull.max_lease", "must be a second at least");
     // stalled_interval needs no relation to the lease: locks end by their own clock, it only says how soon that is seen.
     problems.unless((1..=10_000).contains(&settings.reconcile.page), "reconcile.page", "must be from 1 to 10000");
 }
@@ -426,6 +430,9 @@ mod tests {
             ("videos.seconds", "61"),
             ("videos.genders", "Boy"),
             ("videos.templates.Snow.program", "/bin/true"),
+            ("pull.max_batch", "0"),
+            ("pull.max_batch", "257"),
+            ("pull.max_lease", "999ms"),
             ("reconcile.page", "0"),
             ("locks.width", "0"),
             ("locks.max_ttl", "8d"),
@@ -460,6 +467,9 @@ mod tests {
     #[test]
     fn a_deduped_queue_is_worked_by_this_server() {
         assert_eq!(keys(&[("queues.a.dedupe.fields", "name")]), ["queues.a.processor"]);
+        let pulled = [("queues.a.dedupe.fields", "name"), ("queues.a.processor.kind", "pull")];
+        assert_eq!(keys(&pulled), ["queues.a.processor"]);
+        assert_eq!(keys(&pulled[1..]), [""; 0]);
         assert_eq!(
             keys(&[
                 ("queues.a.dedupe.fields", "name"),

@@ -24,6 +24,7 @@ pub struct Settings {
     pub redis: Redis,
     pub queues: Queues,
     pub runner: Runner,
+    pub pull: Pull,
     pub reconcile: Reconcile,
     pub locks: Locks,
     pub delivery: Delivery,
@@ -150,6 +151,13 @@ pub struct Queue {
     pub keep_failed: u64,
 }
 
+impl Queue {
+    /// Whether its jobs are worked off by workers that claim them over HTTP.
+    pub fn is_pulled(&self) -> bool {
+        matches!(self.processor, Some(Processor::Pull {}))
+    }
+}
+
 fn one() -> usize {
     1
 }
@@ -185,6 +193,8 @@ pub enum Processor {
         #[serde(default = "a_minute")]
         time_limit: Span,
     },
+    /// Workers elsewhere, which claim the jobs over HTTP.
+    Pull {},
 }
 
 fn a_minute() -> Span {
@@ -217,6 +227,14 @@ pub struct Runner {
     pub max_stalled: u32,
     pub drain_delay: Span,
     pub shutdown_grace: Span,
+}
+
+/// What workers that pull may ask for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pull {
+    pub max_batch: u32,
+    pub max_lease: Span,
 }
 
 #[derive(Clone, Debug, Deserialize)]

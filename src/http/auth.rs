@@ -34,7 +34,7 @@ macro_rules! rights {
         }
     )*};
 }
-rights!(Read, Enqueue, Operate, Admin);
+rights!(Read, Enqueue, Work, Operate, Admin);
 
 impl<R: Right> FromRequestParts<AppState> for Caller<R> {
     type Rejection = Problem;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-pub(super) use add::{__path_create, create};
+pub(super) use add::{__path_create, create, data_or_empty, path_of};
 pub(super) use change::{
     __path_change_delay, __path_change_priority, __path_promote, __path_remove, __path_retry, __path_update_data,
     change_delay, change_priority, promote, remove, retry, update_data,
@@ -89,7 +89,7 @@ pub(super) struct JobBody {
 }
 
 impl JobBody {
-    fn of(queue: &Queue, record: Record, state: Option<JobState>) -> Self {
+    pub(super) fn of(queue: &Queue, record: Record, state: Option<JobState>) -> Self {
         let (queue, state) = (queue.name().to_string(), state.map(JobState::as_str));
         match record {
             Record::Job(job) => {
@@ -216,6 +216,6 @@ async fn read(queue: &Queue, id: &str) -> Result<Option<JobBody>, Problem> {
     Ok(Some(JobBody { position, children, ..JobBody::of(queue, record, Some(at)) }))
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     Problem::new(Code::JobUnknown, "no job of this queue has this id")
 }

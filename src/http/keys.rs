@@ -60,7 +60,7 @@ pub(super) async fn create(
     Json { value: Wish { name: Name(name), mut scopes }, raw }: Json<Wish>,
 ) -> Result<Response, Problem> {
     if scopes.is_empty() {
-        return Err(Problem::field("scopes", "a key needs one of the scopes read, enqueue, operate, admin"));
+        return Err(Problem::field("scopes", "a key needs one of the scopes read, enqueue, work, operate, admin"));
     }
     scopes.sort_by_key(|scope| *scope as u8);
     scopes.dedup();

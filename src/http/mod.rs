@@ -4,11 +4,13 @@
 //! nothing themselves. Each names the scope that it needs as its first argument.
 
 mod auth;
+mod claims;
 mod cloudpayments;
 mod dedupe;
 mod deliveries;
 mod envelope;
 mod files;
+mod flows;
 mod health;
 mod idempotency;
 mod input;
@@ -50,6 +52,7 @@ use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::lock::Locks;
 use crate::redis::Redis;
+use crate::runner::{Claims, Rules};
 use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::Workloads;
@@ -70,6 +73,7 @@ pub struct Server {
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
     pub sagas: Sagas,
+    pub claims: Claims,
     /// What the addresses in answers begin with: the configured public address, or nothing.
     base: Arc<str>,
     in_flight: idempotency::InFlight,
@@ -99,6 +103,13 @@ pub type AppState = Arc<Server>;
 impl Server {
     pub fn new(parts: Parts) -> AppState {
         let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics, sagas } = parts;
+        let runner = &settings.runner;
+        let rules = Rules {
+            stalled_interval: runner.stalled_interval.0,
+            max_stalled: runner.max_stalled,
+            drain_delay: runner.drain_delay.0,
+        };
+        let claims = Claims::new(intake.flights().store().clock().clone(), rules);
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
@@ -112,6 +123,7 @@ impl Server {
             workloads,
             metrics,
             sagas,
+            claims,
             base,
             in_flight: idempotency::InFlight::default(),
             timings: envelope::Timings::default(),

@@ -9,8 +9,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
 use super::{
-    AppState, cloudpayments, dedupe, deliveries, files, health, jobs, keys, locks, mailbox, metrics, orders, pickup,
-    queues, requests, sagas, schedulers, slots, videos,
+    AppState, claims, cloudpayments, dedupe, deliveries, files, flows, health, jobs, keys, locks, mailbox, metrics,
+    orders, pickup, queues, requests, sagas, schedulers, slots, videos,
 };
 
 #[derive(OpenApi)]
@@ -79,6 +79,8 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(queues::remove_rate_limit))
         .routes(routes!(jobs::list, jobs::create))
         .routes(routes!(jobs::show, jobs::remove))
+        .routes(routes!(flows::create))
+        .routes(routes!(flows::tree))
         .routes(routes!(jobs::children))
         .routes(routes!(jobs::logs))
         .routes(routes!(jobs::retry))
@@ -86,6 +88,11 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(jobs::change_delay))
         .routes(routes!(jobs::change_priority))
         .routes(routes!(jobs::update_data))
+        .routes(routes!(claims::claim))
+        .routes(routes!(claims::heartbeat))
+        .routes(routes!(claims::complete))
+        .routes(routes!(claims::fail))
+        .routes(routes!(claims::delay))
         .routes(routes!(schedulers::list))
         .routes(routes!(schedulers::show, schedulers::set, schedulers::remove))
         .routes(routes!(slots::list))

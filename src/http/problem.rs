@@ -49,6 +49,10 @@ pub enum Code {
     TooManyChildren,
     QueueNotPaused,
     QueueActive,
+    JobExists,
+    LeaseLost,
+    ChildrenPending,
+    ChildFailed,
     IdempotencyKeyReused,
     IdempotencyKeyInFlight,
     Unauthorized,
@@ -92,6 +96,10 @@ impl Code {
             | Self::TooManyChildren
             | Self::QueueNotPaused
             | Self::QueueActive
+            | Self::JobExists
+            | Self::LeaseLost
+            | Self::ChildrenPending
+            | Self::ChildFailed
             | Self::RunExists
             | Self::IdempotencyKeyInFlight => StatusCode::CONFLICT,
             Self::Unauthorized | Self::SignatureInvalid => StatusCode::UNAUTHORIZED,
@@ -136,6 +144,10 @@ impl Code {
             Self::TooManyChildren => ("too_many_children", "The job has too many descendants"),
             Self::QueueNotPaused => ("queue_not_paused", "The queue is not paused"),
             Self::QueueActive => ("queue_active", "Jobs of the queue are active"),
+            Self::JobExists => ("job_exists", "A job of this id is there already"),
+            Self::LeaseLost => ("lease_lost", "The job is not, or no longer, the caller's"),
+            Self::ChildrenPending => ("children_pending", "The job has children that are not done"),
+            Self::ChildFailed => ("child_failed", "A child of the job failed"),
             Self::IdempotencyKeyReused => ("idempotency_key_reused", "The idempotency key was used for something else"),
             Self::IdempotencyKeyInFlight => {
                 ("idempotency_key_in_flight", "A request with this idempotency key is under way")
@@ -194,6 +206,12 @@ impl Problem {
     /// A field that cannot have the value it has.
     pub fn field(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { field: Some(field.into()), ..Self::new(Code::InvalidField, detail) }
+    }
+
+    /// The same of a part of the body: `at` is where that stands, such as `children[0].`.
+    pub(super) fn within(mut self, at: &str) -> Self {
+        self.field = self.field.map(|field| format!("{at}{field}"));
+        self
     }
 
     pub fn missing(field: impl Into<String>) -> Self {

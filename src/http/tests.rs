@@ -1,6 +1,8 @@
 //! The API over a real intake on SQLite, with a Redis that is not there: what is acknowledged needs no Redis.
 
 mod access;
+mod claims;
+mod flows;
 mod input;
 mod operations;
 mod pages;

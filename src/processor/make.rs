@@ -30,6 +30,7 @@ pub fn build(
         config::Processor::Command { program, args, time_limit } => {
             Ok(Arc::new(Command::new(program.clone(), args, time_limit.0)))
         }
+        config::Processor::Pull {} => Err("its jobs are claimed: nothing of this server processes them".into()),
         config::Processor::Http { url, time_limit } => {
             Ok(Arc::new(HttpEndpoint::new(client.clone(), url, time_limit.0, clock.clone())?))
         }

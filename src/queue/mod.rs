@@ -16,6 +16,7 @@ mod bulk;
 mod change;
 mod detail;
 mod error;
+mod flow;
 mod job;
 mod keys;
 mod lease;
@@ -29,6 +30,7 @@ mod settle;
 mod take;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ pub use bulk::{Bulk, Step};
 pub use change::{Change, Finished, Retry};
 pub use detail::{Child, ChildKind, ChildrenCounts};
 pub use error::{AddError, Error};
+pub use flow::{AddedFlow, DEEPEST, Flow, FlowError, MOST_JOBS, OnFailure, Path};
 pub use job::{Job, Record};
 pub use keys::Keys;
 pub use limits::{Limits, RateLimit};
@@ -53,6 +56,7 @@ pub use parked::{ParkedEnd, ParkedHow, ParkedOutcome};
 pub use schedulers::{Cron, CronError, Next, Rule, Scheduler, SchedulerError, Upsert, Upserted};
 pub use settle::{Ended, How, Settlement};
 pub use take::{Take, Taken};
+pub use tree::{Branch, Extent, Found};
 
 /// A handle on one queue. Cheap to clone.
 #[derive(Clone)]

@@ -18,10 +18,12 @@ macro_rules! script {
 }
 
 script!(ADD, "add", ["gate", "enqueue", "remove", "create"]);
+script!(ADD_FLOW, "add_flow", ["gate", "enqueue", "parent"]);
 script!(CHANGE_DELAY, "change_delay", ["gate", "enqueue"]);
 script!(CHANGE_PRIORITY, "change_priority", ["gate", "enqueue"]);
 script!(CHILDREN, "children", []);
 script!(CHILDREN_COUNTS, "children_counts", []);
+script!(CLAIM, "claim", ["gate", "enqueue", "take"]);
 script!(CLEAN, "clean", ["gate", "enqueue", "remove", "parent", "sweep"]);
 script!(COUNTS, "counts", []);
 script!(DRAIN, "drain", ["gate", "enqueue", "remove", "parent", "sweep"]);

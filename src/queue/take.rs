@@ -1,5 +1,7 @@
 //! Taking jobs to run them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -48,6 +50,16 @@ impl Queue {
         Taken::read(reply)
     }
 
+    /// As [`Queue::take`], under a token that may have taken before: what it still holds is answered again, with renewed
+    /// locks, and only where it holds nothing are jobs taken. So a call whose answer was lost is simply repeated.
+    ///
+    /// # Errors
+    /// `Redis`.
+    pub async fn claim(&self, take: &Take, now: Millis) -> Result<Taken, Error> {
+        let reply = self.run(&scripts::CLAIM, vec![plain(now), take.packed()]).await?;
+        Taken::read(reply)
+    }
+
     /// Puts back to the front of the queue what is in `active` under `token` but not in `held`: taken by a call whose
     /// answer was lost. No attempt is counted. Returns the ids.
     ///
@@ -69,6 +81,21 @@ impl Take {
 }
 
 impl Taken {
+    /// How long an idle worker may block before it asks again: `longest`, or until a delayed job is due or the rate limit
+    /// allows more.
+    pub fn look_again(&self, longest: Duration, now: Millis) -> Duration {
+        if let Some(ms) = self.rate_limited_ms {
+            return Duration::from_millis(u64::try_from(ms).unwrap_or(0).clamp(1, 30_000));
+        }
+        match self.next_due_ms.filter(|_| !self.is_paused) {
+            Some(due_ms) => {
+                let left = u64::try_from(due_ms - now).unwrap_or(0);
+                longest.min(Duration::from_millis(left.max(1)))
+            }
+            None => longest,
+        }
+    }
+
     /// From `[jobs, next due or -1, rate limit or -1, paused]`, each job being its id and its flat hash.
     pub(super) fn read(reply: Reply) -> Result<Self, Error> {
         let Ok([jobs, next_due, rate_limit, paused]) = <[Reply; 4]>::try_from(reply.items()?) else {

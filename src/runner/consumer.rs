@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Handler, Hold, Stopped, schedule};
+use super::admit::{self, Refused};
+use super::{Handler, Hold, Stopped, schedule, upkeep};
 use crate::clock::{Clock, millis};
 use crate::id;
 use crate::queue::{Ended, How, Queue, Record, Settlement, Take, Taken};
@@ -127,8 +128,8 @@ impl Consumer {
             let mut wait = self.limits.drain_delay;
             if *up.borrow_and_update() {
                 if Instant::now() >= next_stalled_check && stopping_since.is_none() {
-                    self.recover_stalled().await;
-                    self.mend_schedulers().await;
+                    upkeep::look_after(&self.queue, &self.clock, self.limits.stalled_interval, self.limits.max_stalled)
+                        .await;
                     next_stalled_check = Instant::now() + self.limits.stalled_interval;
                 }
                 if is_unsure && self.reclaim(&unsettled).await {
@@ -142,7 +143,7 @@ impl Consumer {
                         Ok((settlements, taken)) => {
                             unsettled.extend(refused(batch, &settlements));
                             let took = taken.jobs.len();
-                            wait = self.wait_after(&taken);
+                            wait = taken.look_again(self.limits.drain_delay, self.clock.now_ms());
                             for record in taken.jobs {
                                 self.start(record);
                             }
@@ -218,33 +219,16 @@ impl Consumer {
         Ok(answer)
     }
 
-    /// How long an idle consumer may block, by what the take said.
-    fn wait_after(&self, taken: &Taken) -> Duration {
-        let mut wait = self.limits.drain_delay;
-        if let Some(ms) = taken.rate_limited_ms {
-            wait = Duration::from_millis(u64::try_from(ms).unwrap_or(0).clamp(1, 30_000));
-        } else if let Some(due_ms) = taken.next_due_ms.filter(|_| !taken.is_paused) {
-            let left = u64::try_from(due_ms - self.clock.now_ms()).unwrap_or(0);
-            wait = wait.min(Duration::from_millis(left.max(1)));
-        }
-        wait
-    }
-
     fn start(&mut self, record: Record) {
         let token = self.token.clone();
-        let job = match record {
-            Record::Job(job) => job,
-            Record::Unreadable { id, reason } => {
-                warn!(queue = %self.queue.name(), job.id = %id, "job {id} is unreadable: {reason}");
-                let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
+        let job = match admit::admit(record, self.queue.name(), !self.handler.is_durable()) {
+            Ok(job) => job,
+            Err(Refused { id, how }) => {
+                let _ = self.done.send(Ended { id, token, how });
                 return;
             }
         };
         let id = job.id.clone();
-        if let Some(reason) = job.deferred_failure.clone().filter(|_| !self.handler.is_durable()) {
-            let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
-            return;
-        }
         let hold = Hold::default();
         self.running.lock().expect("no user panics inside").insert(id.clone(), hold.clone());
         let (handler, running, done) = (self.handler.clone(), self.running.clone(), self.done.clone());
@@ -283,31 +267,6 @@ impl Consumer {
         self.poll_hold.stop(why);
         for hold in self.running.lock().expect("no user panics inside").values() {
             hold.stop(why);
-        }
-    }
-
-    async fn recover_stalled(&self) {
-        let interval_ms = millis(self.limits.stalled_interval);
-        match self.queue.recover_stalled(self.clock.now_ms(), interval_ms, self.limits.max_stalled).await {
-            Ok(recovered) if !recovered.is_empty() => {
-                counter!("onetake_queue_stalled_total", "queue" => self.queue.name().to_string())
-                    .increment(recovered.len() as u64);
-                info!(queue = %self.queue.name(), "recovered {} stalled jobs", recovered.len());
-            }
-            Ok(_) => {}
-            Err(error) => debug!(queue = %self.queue.name(), %error, "could not look for stalled jobs"),
-        }
-    }
-
-    async fn mend_schedulers(&self) {
-        match self.queue.mend_schedulers(self.clock.now_ms()).await {
-            Ok(runs) if !runs.is_empty() => {
-                counter!("onetake_queue_schedulers_mended_total", "queue" => self.queue.name().to_string())
-                    .increment(runs.len() as u64);
-                info!(queue = %self.queue.name(), "made the next runs of {} schedulers that had stopped", runs.len());
-            }
-            Ok(_) => {}
-            Err(error) => debug!(queue = %self.queue.name(), %error, "could not look for schedulers that have stopped"),
         }
     }
 

@@ -9,8 +9,13 @@
 //! | work | [`Runs`] | a wake-up for a run whose truth is in SQL |
 //! | delivery | `delivery::Deliveries` | a wake-up for a delivery whose truth is in SQL |
 //!
+//! Plain queues may also be worked off from outside: [`Claims`] hands jobs to whoever asks for them, and where all workers
+//! do so, [`Upkeep`] does what a consumer does beside the work.
+//!
 //! While Redis is away, handlers whose truth is in SQL are asked for due work instead ([`Handler::poll`]).
 
+mod admit;
+mod claims;
 mod consumer;
 mod follow;
 mod hold;
@@ -18,6 +23,7 @@ mod plain;
 mod progress;
 mod run;
 mod schedule;
+mod upkeep;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -28,11 +34,13 @@ use crate::processor::Failure;
 use crate::queue::{How, Job};
 use crate::store::Query;
 
+pub use claims::{Claim, Claims, Handed, Rules};
 pub use consumer::{Consumer, Limits};
 pub use follow::Followers;
 pub use hold::{Hold, Holds, Stopped};
-pub use plain::PlainJobs;
+pub use plain::{PlainJobs, failed};
 pub use run::Runs;
+pub use upkeep::Upkeep;
 
 /// What the jobs of a queue mean.
 #[async_trait]

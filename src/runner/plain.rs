@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Handler, Hold, Stopped, progress};
-use crate::clock::{Clock, millis};
+use crate::clock::{Clock, Millis, millis};
 use crate::config;
 use crate::processor::{Failure, Processor, Work};
 use crate::queue::{How, Job, JobBackoff, Queue};
@@ -68,24 +68,29 @@ impl Handler for PlainJobs {
 }
 
 impl PlainJobs {
-    /// Retry if the job has an attempt left, by BullMQ's rules.
     fn failed(&self, job: &Job, failure: &Failure) -> How {
-        let reason = failure.reason().to_owned();
-        if let Failure::Later { delay, .. } = failure {
-            return How::Delay { until_ms: self.clock.now_ms() + millis(*delay) };
-        }
-        let attempts = if job.options.attempts == 0 { self.settings.attempts } else { job.options.attempts };
-        let attempt = job.attempts_made + 1;
-        if matches!(failure, Failure::Final { .. }) || attempt >= attempts {
-            return How::Fail { stack: Some(reason.clone()), reason };
-        }
-        let backoff = match &job.options.backoff {
-            Some(JobBackoff::Known(backoff)) => *backoff,
-            Some(JobBackoff::Custom(_)) | None => self.settings.backoff,
-        };
-        let delay_ms = millis(retry::delay(backoff, attempt, &mut rand::rng()));
-        How::Retry { delay_ms, stack: Some(reason.clone()), reason }
+        failed(job, failure, &self.settings, self.clock.now_ms())
     }
+}
+
+/// What becomes of a plain job whose attempt failed: tried again if it has an attempt left, by BullMQ's rules. `settings` say
+/// what the job's own options do not.
+pub fn failed(job: &Job, failure: &Failure, settings: &config::Queue, now: Millis) -> How {
+    let reason = failure.reason().to_owned();
+    if let Failure::Later { delay, .. } = failure {
+        return How::Delay { until_ms: now + millis(*delay) };
+    }
+    let attempts = if job.options.attempts == 0 { settings.attempts } else { job.options.attempts };
+    let attempt = job.attempts_made + 1;
+    if matches!(failure, Failure::Final { .. }) || attempt >= attempts {
+        return How::Fail { stack: Some(reason.clone()), reason };
+    }
+    let backoff = match &job.options.backoff {
+        Some(JobBackoff::Known(backoff)) => *backoff,
+        Some(JobBackoff::Custom(_)) | None => settings.backoff,
+    };
+    let delay_ms = millis(retry::delay(backoff, attempt, &mut rand::rng()));
+    How::Retry { delay_ms, stack: Some(reason.clone()), reason }
 }
 
 /// A folder of one attempt's own; removed with it.

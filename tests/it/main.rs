@@ -2,11 +2,12 @@
 //!
 //! Two names are a convention that `tests/setup/test` relies on when a machine lacks a tool: a test that needs Postgres
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
-//! starts with `node`. Those that start no server at all are in `packaging`.
+//! starts with `node`, one that needs Python in one with `python` in its name. Those that start no server at all are in `packaging`.
 
 mod crash;
 mod delivery;
 mod flight;
+mod flows;
 mod harness;
 mod leaks;
 mod locks;
@@ -15,6 +16,7 @@ mod main_job;
 mod node_peers;
 mod orders;
 mod packaging;
+mod pull;
 mod races;
 mod requests;
 mod saga;

@@ -1,6 +1,6 @@
 // Looks at a queue through BullMQ's own eyes. A line {"ask": n, "call": "getJobCounts", "args": []} calls that method
 // of Queue; with "job": "17" it calls the method of that job, or dumps the job where no call is named; with "flow" it
-// adds that flow. The answer is {"answer": n, ok, value | error}. Every event of the queue is said too, as
+// adds that flow, with "tree" it gets that one. The answer is {"answer": n, ok, value | error}. Every event of the queue is said too, as
 // {event: "job", name, args}.
 // Environment: REDIS_URL, QUEUE, PREFIX, VERSION.
 
@@ -23,10 +23,12 @@ events.emit = (event, args, ...rest) => {
 await Promise.all([queue.waitUntilReady(), events.waitUntilReady()]);
 say({ event: 'ready' });
 
-async function look({ job: id, call, flow, args = [] }) {
-  if (flow) {
-    flows ??= new FlowProducer(options);
-    survive(flows);
+const branch = ({ job, children = [] }) => ({ id: job.id, queue: job.queueName, children: children.map(branch) });
+
+async function look({ job: id, call, flow, tree, args = [] }) {
+  if (flow || tree) {
+    if (!flows) survive((flows = new FlowProducer(options)));
+    if (tree) return branch(await flows.getFlow(tree));
     return (await flows.add(flow)).job.id;
   }
   if (id === undefined) return queue[call](...args);

@@ -16,6 +16,7 @@ has_redis() { has redis-server && at_least 6.2 "$(redis-server --version | sed -
 has_ffmpeg() { has ffmpeg; }
 has_cc() { has cc; }
 has_node() { has npm && has node && at_least 18 "$(node --version | tr -d v)"; }
+has_python() { has python3; }
 has_nextest() { has cargo-nextest; }
 has_setpriv() { has setpriv; }
 has_promtool() { has promtool; }

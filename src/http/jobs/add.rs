@@ -110,6 +110,12 @@ pub(in crate::http) async fn create(
         }
         Kind::Plain | Kind::Intake => {
             let entry = entry.ok_or_else(Problem::queue_unknown)?;
+            if entry.settings.is_pulled() {
+                return Err(Problem::field(
+                    "dedupe",
+                    "runs are made by this server, and the jobs of this queue by others",
+                ));
+            }
             let wish = wish.submit(&state, entry)?;
             let repeatable = asked.begin(&state, &caller.principal, &raw)?;
             submit(&state, wish, repeatable).await
@@ -140,7 +146,7 @@ async fn add_plain(
         let added = queue.add(vec![job], now_ms).await?;
         let id = added.into_iter().next().map(|added| added.id).unwrap_or_default();
         let name = queue.name().as_str();
-        let location = format!("{base}/v1/queues/{}/jobs/{}", escaped(name), escaped(&id));
+        let location = format!("{base}{}", path_of(name, &id));
         let body = json!({"job": {"id": id, "queue": name}}).to_string();
         Ok(Answer { status: StatusCode::CREATED, body, location: Some(location), kept: None })
     })
@@ -238,8 +244,13 @@ impl Subscriber {
     }
 }
 
-fn data_or_empty(data: Option<Box<RawValue>>) -> Box<RawValue> {
+pub(in crate::http) fn data_or_empty(data: Option<Box<RawValue>>) -> Box<RawValue> {
     data.unwrap_or_else(|| RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"))
+}
+
+/// The address of a job.
+pub(in crate::http) fn path_of(queue: &str, id: &str) -> String {
+    format!("/v1/queues/{}/jobs/{}", escaped(queue), escaped(id))
 }
 
 fn escaped(text: &str) -> String {

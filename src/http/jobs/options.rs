@@ -91,6 +91,10 @@ impl Options {
         Ok(())
     }
 
+    pub(in crate::http) fn job_id(&self) -> Option<&str> {
+        self.job_id.as_deref()
+    }
+
     /// The first that is given of those that belong to one job, not to a template of many.
     pub(in crate::http) fn of_one_job(&self) -> Option<&'static str> {
         if self.delay > 0 {

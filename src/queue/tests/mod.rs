@@ -5,6 +5,7 @@ mod admin;
 mod bulk;
 mod change;
 mod family;
+mod flow;
 mod invariant;
 mod limits;
 mod parked;

@@ -10,6 +10,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod puller;
 pub mod redis;
 pub mod resp;
 pub mod server;

@@ -159,11 +159,19 @@ pub struct Worker {
 
 impl Worker {
     pub async fn start(peer: &Peer, behaviour: Behaviour, concurrency: usize) -> Self {
-        let launch = peer
-            .launch("worker.mjs")
-            .env("BEHAVIOUR", format!("{behaviour:?}").to_lowercase())
-            .env("CONCURRENCY", concurrency.to_string());
+        Self { talk: Talk::start(Self::launch(peer, behaviour, concurrency)).await }
+    }
+
+    /// One whose jobs are found soon after it died, and that soon finds those of others.
+    pub async fn start_quick(peer: &Peer, behaviour: Behaviour, concurrency: usize) -> Self {
+        let launch = Self::launch(peer, behaviour, concurrency).env("LOCK", "2000").env("STALLED", "500");
         Self { talk: Talk::start(launch).await }
+    }
+
+    fn launch(peer: &Peer, behaviour: Behaviour, concurrency: usize) -> Launch {
+        peer.launch("worker.mjs")
+            .env("BEHAVIOUR", format!("{behaviour:?}").to_lowercase())
+            .env("CONCURRENCY", concurrency.to_string())
     }
 
     /// The id of the next job that it took.
@@ -217,6 +225,14 @@ impl Observer {
     /// If it cannot be added.
     pub async fn flow(&mut self, flow: Value) -> Value {
         self.ask(json!({ "flow": flow })).await
+    }
+
+    /// A flow as FlowProducer gets it: `{id, queue, children}`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn tree(&mut self, queue: &str, id: &str) -> Value {
+        self.ask(json!({ "tree": { "queueName": queue, "id": id } })).await
     }
 
     /// All fields of a job; null if there is no such job.

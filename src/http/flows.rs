@@ -1,0 +1,304 @@
+//! Flows: jobs that wait for their children, over several queues; and the tree of a job that is there.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::AppState;
+use super::auth::{Caller, Enqueue, Read};
+use super::idempotency::{Answer, Asked, once};
+use super::input::{Json, Path, Query};
+use super::jobs::{Options, data_or_empty, path_of, unknown};
+use super::problem::{Code, Problem};
+use super::queues::{find, now};
+use super::submit::Name;
+use super::view::to_json;
+use crate::catalog::Kind;
+use crate::fault;
+use crate::id::{self, QueueName};
+use crate::queue::{
+    self, Add, AddedFlow, Branch, ChildKind, ChildrenCounts, Extent, Flow, FlowError, Found, Job, OnFailure, Record,
+    State as JobState,
+};
+
+/// Jobs of a tree in one answer.
+const MOST_SHOWN: usize = 500;
+const DEEPEST_SHOWN: u32 = 20;
+const WIDEST_SHOWN: u32 = 200;
+
+/// A job, and those that must end before it.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewFlow)]
+pub(super) struct Wish {
+    queue: String,
+    /// The queue's name, if it is not given.
+    #[schema(value_type = Option<String>)]
+    name: Option<Name>,
+    /// Any JSON; `{}` if it is not given.
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    #[serde(default)]
+    options: Options,
+    /// Of a child: what its failure means for its parent. Not given: the parent waits until the child is retried or removed.
+    on_failure: Option<Policy>,
+    #[serde(default)]
+    #[schema(no_recursion)]
+    children: Vec<Wish>,
+}
+
+/// BullMQ's options of these names: `fail_parent`: the parent fails as well; `continue_parent`: it runs at once;
+/// `ignore_dependency`: it runs after the others, and may read why this one failed; `remove_dependency`: it runs after the
+/// others, as if this one had not been.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = OnFailure)]
+enum Policy {
+    FailParent,
+    ContinueParent,
+    IgnoreDependency,
+    RemoveDependency,
+}
+
+/// A flow as it was added.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Flow)]
+pub(super) struct FlowBody {
+    id: String,
+    queue: String,
+    #[schema(no_recursion)]
+    children: Vec<FlowBody>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Shown {
+    /// Generations below the job: 10 if it is not given, at most 20.
+    #[serde(default = "ten")]
+    #[param(value_type = Option<u32>)]
+    depth: u32,
+    /// Children of one job: 20 if it is not given, at most 200. The rest of them is found by `/children`, page by page.
+    #[serde(default = "twenty")]
+    #[param(value_type = Option<u32>)]
+    width: u32,
+}
+
+fn ten() -> u32 {
+    10
+}
+
+fn twenty() -> u32 {
+    20
+}
+
+/// A job with its children and theirs: at most 500 in all.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tree)]
+pub(super) struct TreeBody {
+    /// `<prefix>:<queue>:<id>`
+    key: String,
+    /// Nothing, as all that follows, for a job that was removed or whose queue is not known here.
+    id: Option<String>,
+    queue: Option<String>,
+    name: Option<String>,
+    state: Option<&'static str>,
+    attempts_made: Option<u32>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    progress: Option<Box<RawValue>>,
+    /// What became of it for its parent: `unprocessed`, `processed`, `ignored` or `failed`; nothing for the first.
+    kind: Option<&'static str>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    result: Option<Box<RawValue>>,
+    failed_reason: Option<String>,
+    /// How many children there are, by what became of them.
+    #[schema(value_type = Option<std::collections::BTreeMap<String, u64>>)]
+    counts: Option<ChildrenCounts>,
+    #[schema(no_recursion)]
+    children: Vec<TreeBody>,
+    /// There are children that are not told here.
+    more: bool,
+}
+
+/// Adds a job with its children and theirs: all of them, or none. Each parent runs after its children.
+///
+/// Where a job of the root's id is there already, nothing is changed (200). A child whose id is there already becomes one as
+/// it is, finished or not.
+#[utoipa::path(post, path = "/v1/flows", tag = "jobs", request_body = Wish,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 200, body = FlowBody), (status = 201, body = FlowBody), (status = 404), (status = 409),
+        (status = 422), (status = 503)),
+    security(("bearer" = ["enqueue"])))]
+pub(super) async fn create(
+    caller: Caller<Enqueue>,
+    asked: Asked,
+    State(state): State<AppState>,
+    Json { value: wish, raw }: Json<Wish>,
+) -> Result<Response, Problem> {
+    if wish.on_failure.is_some() {
+        return Err(Problem::field("on_failure", "the root has no parent to which its failure could mean something"));
+    }
+    let (flow, now_ms, base) = (wish.flow(&state, "")?, now(&state), state.base.clone());
+    // The jobs of an idempotency key have ids of their own, so that adding them again after a crash adds nothing.
+    let stem = match asked.key() {
+        Some(key) => id::derived_id(&["flow", &caller.principal.id, key]),
+        None => id::new_id(),
+    };
+    once(&state, &caller.principal, asked, &raw, async move {
+        let AddedFlow { jobs, is_new } = flow.add(&format!("f-{stem}"), now_ms).await?;
+        fault::point("flow.added");
+        let mut bodies = told(&flow, &jobs);
+        let root = bodies.pop().ok_or_else(|| Problem::new(Code::Internal, "a flow has a root"))?;
+        let location = format!("{base}{}", path_of(&root.queue, &root.id));
+        let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(Answer { status, body: to_json(&root), location: Some(location), kept: None })
+    })
+    .await
+}
+
+/// A job with its children and theirs, as far as `depth` and `width` say.
+#[utoipa::path(get, path = "/v1/queues/{queue}/jobs/{id}/tree", tag = "jobs",
+    params(("queue" = String, Path), ("id" = String, Path), Shown),
+    responses((status = 200, body = TreeBody), (status = 404), (status = 422), (status = 503)),
+    security(("bearer" = ["read"])))]
+pub(super) async fn tree(
+    _: Caller<Read>,
+    State(state): State<AppState>,
+    Path((name, id)): Path<(String, String)>,
+    Query(Shown { depth, width }): Query<Shown>,
+) -> Result<Response, Problem> {
+    let (queue, _) = find(&state, &name)?;
+    if depth > DEEPEST_SHOWN {
+        return Err(Problem::field("depth", format!("a tree is shown {DEEPEST_SHOWN} deep at most")));
+    }
+    if !(1..=WIDEST_SHOWN).contains(&width) {
+        return Err(Problem::field("width", format!("from 1 to {WIDEST_SHOWN} children of a job are shown")));
+    }
+    let queues = state.intake.publisher().queues();
+    let tree = queue.tree(&id, Extent { depth, width, jobs: MOST_SHOWN }, |name| queues.get(name)).await?;
+    Ok(Answer::ok(to_json(&TreeBody::of(tree.ok_or_else(unknown)?))).into_response())
+}
+
+impl Wish {
+    /// `at`: the way to it from the root, such as `children[0].`.
+    fn flow(self, state: &AppState, at: &str) -> Result<Flow, Problem> {
+        let within = |problem: Problem| problem.within(at);
+        let (queue, kind) = find(state, &self.queue).map_err(within)?;
+        if kind != Kind::Plain {
+            let detail = "jobs of this queue are not the work itself, and cannot wait for others; use a plain queue";
+            return Err(within(Problem::field("queue", detail)));
+        }
+        self.options.check().map_err(within)?;
+        let entry = state.intake.catalog().get(queue.name().as_str());
+        let job = Add {
+            id: self.options.job_id().map(str::to_owned),
+            name: self.name.map_or_else(|| queue.name().to_string(), |name| name.0),
+            data: data_or_empty(self.data),
+            options: self.options.for_queue(entry),
+        };
+        let on_failure = match self.on_failure {
+            None => OnFailure::Wait,
+            Some(Policy::FailParent) => OnFailure::FailParent,
+            Some(Policy::ContinueParent) => OnFailure::ContinueParent,
+            Some(Policy::IgnoreDependency) => OnFailure::IgnoreDependency,
+            Some(Policy::RemoveDependency) => OnFailure::RemoveDependency,
+        };
+        let children = self.children.into_iter().enumerate();
+        let children = children.map(|(i, child)| child.flow(state, &format!("{at}children[{i}].")));
+        Ok(Flow { queue, job, on_failure, children: children.collect::<Result<_, _>>()? })
+    }
+}
+
+/// The jobs of a list, generation by generation, as the tree that they are: the last one is the root.
+fn told(flow: &Flow, jobs: &[(QueueName, String)]) -> Vec<FlowBody> {
+    let mut flows = vec![(flow, 0)];
+    let mut next = 0;
+    while let Some((flow, _)) = flows.get(next).copied() {
+        flows.extend(flow.children.iter().map(|child| (child, next)));
+        next += 1;
+    }
+    let body =
+        |(queue, id): &(QueueName, String)| FlowBody { id: id.clone(), queue: queue.to_string(), children: Vec::new() };
+    let mut bodies: Vec<FlowBody> = jobs.iter().map(body).collect();
+    while bodies.len() > 1 {
+        let parent = flows[bodies.len() - 1].1;
+        if let Some(child) = bodies.pop() {
+            bodies[parent].children.insert(0, child);
+        }
+    }
+    bodies
+}
+
+impl TreeBody {
+    fn of(branch: Branch) -> Self {
+        let Branch { key, place, job, children } = branch;
+        let shown = children.len() as u64;
+        let counts = job.as_ref().map(|found| found.children);
+        let more = counts.is_some_and(|c| c.unprocessed + c.processed + c.ignored + c.failed > shown);
+        let (queue, state) = match &job {
+            Some(Found { queue, state, .. }) => (Some(queue.name().to_string()), state.map(JobState::as_str)),
+            None => (None, None),
+        };
+        let kind = place.as_ref().map(|(kind, _)| kind.as_str());
+        // A child's result outlives it where its parent has it.
+        let (mut result, mut failed_reason) = match place {
+            Some((ChildKind::Processed, told)) => (told.and_then(|text| RawValue::from_string(text).ok()), None),
+            Some((_, told)) => (None, told.filter(|text| !text.is_empty())),
+            None => (None, None),
+        };
+        let mut body = Self {
+            key,
+            id: None,
+            queue,
+            name: None,
+            state,
+            attempts_made: None,
+            progress: None,
+            kind,
+            result: None,
+            failed_reason: None,
+            counts,
+            children: children.into_iter().map(Self::of).collect(),
+            more,
+        };
+        match job.map(|found| found.record) {
+            Some(Record::Job(job)) => {
+                let Job { id, name, progress, return_value, attempts_made, failed_reason: reason, .. } = *job;
+                (body.id, body.name, body.progress) = (Some(id), Some(name), progress);
+                body.attempts_made = Some(attempts_made);
+                result = result.or(return_value);
+                failed_reason = failed_reason.or(reason);
+            }
+            Some(Record::Unreadable { id, reason }) => {
+                body.id = Some(id);
+                failed_reason = Some(reason);
+            }
+            None => {}
+        }
+        Self { result, failed_reason, ..body }
+    }
+}
+
+impl From<FlowError> for Problem {
+    fn from(error: FlowError) -> Self {
+        let way = |at: &[usize]| at.iter().map(|child| format!("children[{child}].")).collect::<String>();
+        let id_at = |at: &[usize], text: String| Self::field("options.jobId", text).within(&way(at));
+        match error {
+            FlowError::Queue(error) => error.into(),
+            FlowError::Job { at, source } => Self::from(queue::Error::Add { index: 0, source }).within(&way(&at)),
+            FlowError::Twice { ref at } | FlowError::Deduplication { ref at } => id_at(at, error.to_string()),
+            FlowError::TooLarge => Self::field("children", error.to_string()),
+            FlowError::ParentExists { ref at } | FlowError::OtherParent { ref at } => {
+                let mut problem = id_at(at, error.to_string());
+                problem.code = Code::JobExists;
+                problem
+            }
+            FlowError::Apart => Self::field(
+                "queue",
+                "in a Redis Cluster the queues of a flow need one hash tag, as in {mail}-a, {mail}-b",
+            ),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What was taken and cannot be worked on: it is ended instead, whoever took it.
+
+use tracing::warn;
+
+use crate::id::QueueName;
+use crate::queue::{How, Job, Record};
+
+/// A job that nobody may work on, and how it ends.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub id: String,
+    pub how: How,
+}
+
+/// # Errors
+/// A job whose data or options nobody can read, and, where it `heeds` that, one that BullMQ marked to be failed.
+pub(super) fn admit(record: Record, queue: &QueueName, heeds: bool) -> Result<Box<Job>, Refused> {
+    let fail = |id, reason| Err(Refused { id, how: How::Fail { reason, stack: None } });
+    match record {
+        Record::Unreadable { id, reason } => {
+            warn!(%queue, job.id = %id, "job {id} is unreadable: {reason}");
+            fail(id, reason)
+        }
+        Record::Job(job) => match job.deferred_failure.clone().filter(|_| heeds) {
+            Some(reason) => fail(job.id, reason),
+            None => Ok(job),
+        },
+    }
+}
