@@ -1,9 +1,9 @@
 -- queue/counts.lua: how many jobs are in each state.
 -- KEYS     1 base  "<prefix>:<queue>:"
--- RETURNS  [waiting, active, delayed, prioritized, waiting-children, completed, failed]
+-- RETURNS  [waiting (also in lines of groups), active, delayed, prioritized, waiting-children, completed, failed]
 -- COST     O(1)
 return {
-  redis.call('LLEN', wait_list) + redis.call('LLEN', paused_list),
+  redis.call('LLEN', wait_list) + redis.call('LLEN', paused_list) + (tonumber(redis.call('GET', groups .. 'waiting') or nil) or 0),
   redis.call('LLEN', active_list),
   redis.call('ZCARD', delayed_set),
   redis.call('ZCARD', prioritized_set),

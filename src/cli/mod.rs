@@ -18,6 +18,7 @@ mod config;
 mod dedupe;
 mod delivery;
 mod doctor;
+mod group;
 mod import;
 mod job;
 mod key;
@@ -93,6 +94,9 @@ enum Command {
     /// Queues: list, show, pause, resume, limit, and work over all jobs of a state.
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Groups of jobs that are served in turn: list, show, limit, pause, resume.
+    #[command(subcommand)]
+    Group(group::Command),
     /// Jobs: list, show, add, change, remove.
     #[command(subcommand)]
     Job(job::Command),
@@ -192,6 +196,7 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Video(command) => command.run(&context).await,
         Command::Enqueue(add) => add.run(&context).await,
         Command::Queue(command) => command.run(&context).await,
+        Command::Group(command) => command.run(&context).await,
         Command::Job(command) => command.run(&context).await,
         Command::Scheduler(command) => command.run(&context).await,
         Command::Dedupe(command) => command.run(&context).await,

@@ -307,13 +307,19 @@ impl From<queue::Error> for Problem {
                 let field = match source {
                     Refused::Priority => "options.priority",
                     Refused::Delay => "options.delay",
+                    Refused::GroupId(_) => "options.group.id",
+                    Refused::GroupTogether(_) => "options.group",
                     _ => "options.jobId",
                 };
                 Self::field(field, source.to_string())
             }
             queue::Error::Scheduler(error) => error.into(),
             queue::Error::Unfit(source) => {
-                let field = if source == Refused::Priority { "priority" } else { "delay" };
+                let field = match source {
+                    Refused::Priority => "priority",
+                    Refused::GroupId(_) => "group",
+                    _ => "delay",
+                };
                 Self::field(field, source.to_string())
             }
             queue::Error::NotPaused => Self::new(Code::QueueNotPaused, "pause the queue first"),

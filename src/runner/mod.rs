@@ -9,10 +9,13 @@
 //! | work | [`Runs`] | a wake-up for a run whose truth is in SQL |
 //! | delivery | `delivery::Deliveries` | a wake-up for a delivery whose truth is in SQL |
 //!
+//! Where stock workers take the jobs of groups, a [`GroupTender`] lets the next ones out.
+//!
 //! While Redis is away, handlers whose truth is in SQL are asked for due work instead ([`Handler::poll`]).
 
 mod consumer;
 mod follow;
+mod groups;
 mod hold;
 mod plain;
 mod progress;
@@ -30,6 +33,7 @@ use crate::store::Query;
 
 pub use consumer::{Consumer, Limits};
 pub use follow::Followers;
+pub use groups::GroupTender;
 pub use hold::{Hold, Holds, Stopped};
 pub use plain::PlainJobs;
 pub use run::Runs;

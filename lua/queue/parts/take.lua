@@ -1,4 +1,4 @@
--- queue/parts/take.lua: takes a batch of jobs. Needs enqueue.lua.
+-- queue/parts/take.lua: takes a batch of jobs. Needs turns.lua.
 
 -- Jobs whose time has come begin to wait; at most 1000 a call, the next call goes on.
 local function promote_due(now)
@@ -8,11 +8,12 @@ local function promote_due(now)
   end
   redis.call('ZREM', delayed_set, unpack(ids))
   for _, id in ipairs(ids) do
-    local stored = redis.call('HMGET', base .. id, 'priority', 'delay')
+    local stored = redis.call('HMGET', base .. id, 'priority', 'delay', group_field)
     if stored[1] or stored[2] or redis.call('EXISTS', base .. id) == 1 then
-      promote_job(id, stored[1])
+      promote_job(id, stored[1], stored[3])
     end
   end
+  release_touched(now)
   flush_wait()
 end
 
@@ -87,11 +88,19 @@ end
 local function take_jobs(request, now)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
   promote_due(now)
+  local has_groups = redis.call('EXISTS', groups .. 'known') == 1
+  if has_groups then
+    release_held(now)
+    flush_wait()
+  end
   local room, limited_ms = rate_room()
   local jobs = {}
   room = math.min(most, room, free_places())
   if room > 0 and not is_paused then
     jobs = pick_jobs(room)
+    if has_groups then
+      take_turns(jobs, room, now, pick_jobs)
+    end
   end
   if #jobs > 0 then
     local ids, counted = {}, 0
@@ -126,5 +135,10 @@ local function take_jobs(request, now)
     end
     work_came = true -- whoever is idle looks whether there is more
   end
-  return { jobs, next_due() or -1, limited_ms, is_paused and 1 or 0 }
+  local due = next_due() or -1
+  local held = has_groups and next_held()
+  if held and (due < 0 or held < due) then
+    due = held
+  end
+  return { jobs, due, limited_ms, is_paused and 1 or 0 }
 end

@@ -5,6 +5,7 @@ mod admin;
 mod bulk;
 mod change;
 mod family;
+mod groups;
 mod invariant;
 mod limits;
 mod parked;
