@@ -13,7 +13,7 @@ local group = redis.call('HGET', base .. id, group_field)
 if group then -- it counts inside the line; whoever was let out of it keeps the turn
   redis.call('HSET', base .. id, 'priority', texts[priority])
   if redis.call('ZSCORE', group_key('line', group), id) then
-    enter_line(id, group, priority, ARGV[3] == '1')
+    grouping().enter_line(id, group, priority, ARGV[3] == '1')
     release_touched()
     flush_wait()
   end

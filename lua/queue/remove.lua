@@ -29,7 +29,7 @@ end
 local job = redis.call('HMGET', key, 'deid', 'parentKey', 'parent', group_field)
 local is_known = redis.call('EXISTS', key) == 1
 local previous = take_out(base, id)
-if job[4] and drop_from_group(id, job[4]) then
+if job[4] and grouping().drop(id, job[4]) then
   previous = 'wait'
 end
 if not is_known and not previous then

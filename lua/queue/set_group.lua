@@ -12,7 +12,7 @@ local group = ARGV[2]
 local function recall()
   for _, id in ipairs(redis.call('HKEYS', group_key('ahead', group))) do
     if redis.call('LREM', wait_list, -1, id) > 0 then
-      enter_line(id, group, tonumber(redis.call('HGET', base .. id, 'priority') or nil) or 0, true)
+      grouping().enter_line(id, group, tonumber(redis.call('HGET', base .. id, 'priority') or nil) or 0, true)
     end
   end
 end
@@ -26,13 +26,13 @@ for _, change in ipairs(cmsgpack.unpack(ARGV[3])) do
   end
 end
 redis.call('ZREM', groups .. 'held', group) -- held for a limit that may be gone
-local paused, most = group_limits(group)
+local paused, most = grouping().limits(group)
 local running = tonumber(redis.call('HGET', groups .. 'running', group) or nil) or 0
 if paused or most and running > most then
-  count_ahead(group)
+  grouping().count_ahead(group)
   recall()
 end
-touch_group(group)
+grouping().touch(group)
 release_touched(tonumber(ARGV[1]))
 flush_wait()
 close_gate()

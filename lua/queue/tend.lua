@@ -15,10 +15,10 @@ local function bring_back(id, group, priority)
     return
   elseif redis.call('EXISTS', lock_of(id)) == 1 then
     redis.call('ZADD', groups .. 'known', 0, group)
-    begin_release(id, group)
+    grouping().begin_release(id, group)
   elseif redis.call('ZREM', prioritized_set, id) == 1
     or redis.call('LPOS', wait_list, id, 'MAXLEN', 1000) and redis.call('LREM', wait_list, 1, id) == 1 then
-    enter_line(id, group, tonumber(priority) or 0)
+    grouping().enter_line(id, group, tonumber(priority) or 0)
   end
 end
 
@@ -27,18 +27,18 @@ for _, id in ipairs(cmsgpack.unpack(ARGV[2])) do
   local stored = redis.pcall('HMGET', base .. id, group_field, 'finishedOn', 'priority')
   local group = not stored.err and stored[1]
   if released and (group ~= released or stored[2]) then
-    end_release(id)
+    grouping().end_release(id)
   elseif released then
-    touch_group(released)
+    grouping().touch(released)
   elseif group and not stored[2] then
     bring_back(id, group, stored[3])
   end
 end
 for _, group in ipairs(cmsgpack.unpack(ARGV[3])) do
-  touch_group(group)
+  grouping().touch(group)
 end
-release_held(now)
+grouping().release_held(now)
 release_touched(now)
 flush_wait()
 close_gate()
-return { redis.call('EXISTS', groups .. 'known'), next_held() or -1 }
+return { redis.call('EXISTS', groups .. 'known'), grouping().next_held() or -1 }

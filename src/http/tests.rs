@@ -1,6 +1,7 @@
 //! The API over a real intake on SQLite, with a Redis that is not there: what is acknowledged needs no Redis.
 
 mod access;
+mod groups;
 mod input;
 mod operations;
 mod pages;

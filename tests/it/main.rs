@@ -7,6 +7,7 @@
 mod crash;
 mod delivery;
 mod flight;
+mod groups;
 mod harness;
 mod leaks;
 mod locks;

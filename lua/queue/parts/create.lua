@@ -11,7 +11,7 @@ local function create_job(job, extra)
     push_delayed(id, due)
     emit('delayed', 'jobId', id, 'delay', texts[due])
   elseif job.group then
-    enter_line(id, job.group, priority)
+    grouping().enter_line(id, job.group, priority)
   else
     push_waiting(id, priority, job.lifo)
     emit('waiting', 'jobId', id)

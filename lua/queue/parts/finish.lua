@@ -1,7 +1,7 @@
 -- queue/parts/finish.lua: ends a job for good. Needs options.lua, create.lua (and so groups.lua), remove.lua and parent.lua.
 
 -- The fields of a job that decide how it ends, in this order.
-local ending_fields = { 'opts', 'atm', 'priority', 'stacktrace', 'parentKey', 'parent', 'deid', group_field }
+local ending_fields = { 'opts', 'atm', 'priority', 'stacktrace', 'parentKey', 'parent', 'deid' }
 
 -- Which of the finished stay: the job's own option, else the default { count, age, limit }; count -1 keeps all.
 local function keep_of(option, default)

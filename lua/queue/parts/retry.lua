@@ -27,7 +27,7 @@ local function retry_job(id, state, anew)
   end
   reattach_child(id, job[3], state)
   if job[4] then
-    enter_line(id, job[4], tonumber(job[1]) or 0)
+    grouping().enter_line(id, job[4], tonumber(job[1]) or 0)
   else
     push_waiting(id, tonumber(job[1]) or 0, options_of(job[2]).lifo == true)
     emit('waiting', 'jobId', id, 'prev', state)

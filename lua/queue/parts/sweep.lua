@@ -30,7 +30,7 @@ local function erase_jobs(ids, now)
       free_deduplication(base, id, job[1])
     end
     if job[4] then
-      drop_from_group(id, job[4])
+      grouping().drop(id, job[4])
     end
     drop_child(id, job[2], job[3], now)
   end
@@ -79,8 +79,8 @@ local function sweep_lines(offset, most, wants, now)
       end
     end
     if #erased > 0 then
-      shorten_line(group, erased)
-      touch_group(group)
+      grouping().shorten_line(group, erased)
+      grouping().touch(group)
     end
     erase_jobs(erased, now)
     count, seen = count + #erased, seen + #part[2]

@@ -1,6 +1,6 @@
 -- queue/parts/take.lua: takes a batch of jobs. Needs turns.lua.
 
--- Jobs whose time has come begin to wait; at most 1000 a call, the next call goes on.
+-- Jobs whose time has come begin to wait; at most 1000 a call, the next call goes on. True if groups have some of them.
 local function promote_due(now)
   local ids = redis.call('ZRANGEBYSCORE', delayed_set, 0, (now + 1) * 4096 - 1, 'LIMIT', 0, 1000)
   if #ids == 0 then
@@ -13,8 +13,9 @@ local function promote_due(now)
       promote_job(id, stored[1], stored[3])
     end
   end
-  release_touched(now)
+  local has_groups = release_touched(now)
   flush_wait()
+  return has_groups
 end
 
 -- How many jobs the rate limit still allows, and if none, for how many milliseconds not. A queue without a limit of its
@@ -84,13 +85,12 @@ local function pick_jobs(room)
   return jobs
 end
 
--- request: { most, token, lease_ms, worker name or nil }. Returns what src/queue/take.rs reads.
-local function take_jobs(request, now)
+-- request: { most, token, lease_ms, worker name or nil }; has_groups as any_groups says. Returns what src/queue/take.rs reads.
+local function take_jobs(request, now, has_groups)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
-  promote_due(now)
-  local has_groups = redis.call('EXISTS', groups .. 'known') == 1
+  has_groups = promote_due(now) or has_groups
   if has_groups then
-    release_held(now)
+    grouping().release_held(now)
     flush_wait()
   end
   local room, limited_ms = rate_room()
@@ -136,7 +136,7 @@ local function take_jobs(request, now)
     work_came = true -- whoever is idle looks whether there is more
   end
   local due = next_due() or -1
-  local held = has_groups and next_held()
+  local held = has_groups and grouping().next_held()
   if held and (due < 0 or held < due) then
     due = held
   end

@@ -611,3 +611,73 @@ async fn the_books_are_right_whatever_happens() {
     assert_eq!((counts.waiting, counts.active, counts.delayed, counts.prioritized), (0, 0, 0, 0));
     assert_eq!(world.private().await, BTreeSet::new());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_takers_on_two_servers_never_exceed_a_groups_concurrency() {
+    const GROUPS: [(&str, u32); 4] = [("one", 1), ("two", 2), ("five", 5), ("any", 0)];
+    const EACH: usize = 150;
+    let world = World::new().await;
+    let other = Queue::new(world.server.connect().await, "bull", world.queue.name().clone());
+    for (group, limit) in GROUPS {
+        world.set(group, at_most(limit)).await;
+        world.fill(group, EACH).await;
+    }
+    // How many of each group are held, and how many were ever ended.
+    let running = std::sync::Arc::new(GROUPS.map(|_| std::sync::atomic::AtomicU32::new(0)));
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut takers = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let queue = if n % 2 == 0 { world.queue.clone() } else { other.clone() };
+        let (running, done, token) = (running.clone(), done.clone(), format!("t{n}"));
+        takers.spawn(async move {
+            use std::sync::atomic::Ordering::SeqCst;
+            let mut now = NOW;
+            while done.load(SeqCst) < EACH * GROUPS.len() {
+                now += 1;
+                let taken = queue.take(&by(&token, 1 + n % 4), now).await.unwrap();
+                let of = |record: &Record| GROUPS.iter().position(|(name, _)| *name == group_of(record)).unwrap();
+                for record in &taken.jobs {
+                    let (_, limit) = GROUPS[of(record)];
+                    // It was held from before this line to after the one below, so that this counts too few, never too many.
+                    let now_running = running[of(record)].fetch_add(1, SeqCst) + 1;
+                    assert!(limit == 0 || now_running <= limit, "{now_running} of {limit}");
+                }
+                tokio::task::yield_now().await;
+                for record in &taken.jobs {
+                    running[of(record)].fetch_sub(1, SeqCst);
+                    let how = if record.id().len() == 2 && readable(record).attempts_made == 0 {
+                        retry(0)
+                    } else {
+                        done.fetch_add(1, SeqCst);
+                        complete("1")
+                    };
+                    let end = Ended { id: record.id().to_owned(), token: token.clone(), how };
+                    let (settled, _) = queue.settle(&[end], None, now).await.unwrap();
+                    assert_eq!(settled, [Settlement::Settled]);
+                }
+            }
+        });
+    }
+    let all = async { while let Some(ended) = takers.join_next().await { ended.expect("no taker saw too many") } };
+    tokio::time::timeout(std::time::Duration::from_secs(120), all).await.expect("all jobs end");
+    assert_eq!(world.queue.counts().await.unwrap().completed, 600);
+    for (group, _) in GROUPS {
+        world.set(group, GroupChange::FORGET).await;
+    }
+    assert_eq!(world.private().await, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_queue_without_groups_makes_one_call_for_them() {
+    let world = World::new().await;
+    let calls = async || -> i64 {
+        let text = world.see("INFO commandstats").await;
+        let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<i64>().ok();
+        text.lines().filter(|line| line.starts_with("cmdstat_exists:")).filter_map(calls).sum()
+    };
+    world.queue.add((0..50).map(|_| plain()).collect(), NOW).await.unwrap();
+    let before = calls().await;
+    let taken = world.take(50).await;
+    assert_eq!((taken.jobs.len(), calls().await - before), (50, 1 + 1), "one for groups, one for the marker");
+    assert_eq!(world.private().await, BTreeSet::new());
+}

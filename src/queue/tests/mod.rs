@@ -27,7 +27,6 @@ const NOW: Millis = 1_795_169_113_796;
 
 /// One server, one queue `bull:q`.
 struct World {
-    #[expect(dead_code, reason = "the server lives as long as its world")]
     server: Server,
     redis: Redis,
     queue: Queue,
