@@ -4,8 +4,8 @@
 -- ARGV     1 after   the last id of the page before; empty to begin
 --          2 limit   at most so many
 --          3 only    a group's id, for that one alone; empty for a page
--- RETURNS  [[id, waiting in line, released and not ended, of these not taken, paused, concurrency, max, duration: own settings or nil,
---          held until or nil], ...]
+-- RETURNS  [[id, waiting in line, released and not ended, of these not taken, paused, concurrency, max, duration (own
+--          settings, each nil if not set), held until or nil], ...]
 -- COST     O(limit)
 local function describe(group)
   local own = redis.call('HMGET', groups .. 'settings:' .. group, 'paused', 'concurrency', 'max', 'duration')

@@ -11,7 +11,7 @@ local group = ARGV[2]
 -- Those that were let out and that nobody has taken stand in the line again, at the front.
 local function recall()
   for _, id in ipairs(redis.call('HKEYS', group_key('ahead', group))) do
-    if redis.call('LREM', wait_list, -1, id) > 0 then
+    if redis.call('LREM', wait_list, -1, id) > 0 or redis.call('LREM', paused_list, -1, id) > 0 then
       grouping().enter_line(id, group, tonumber(redis.call('HGET', base .. id, 'priority') or nil) or 0, true)
     end
   end

@@ -418,6 +418,8 @@ mod tests {
             ("queues.video.concurrency", "0"),
             ("queues.video.attempts", "0"),
             ("queues.video.processor.name", "vidoe"),
+            ("queues.video.groups.concurrency", "2"),
+            ("queues.slots.groups.ahead", "101"),
             ("queues.video.dedupe.fields", ""),
             ("queues.video.dedupe.fields", "name,name"),
             ("queues.video.dedupe.max_age", "0s"),

@@ -343,6 +343,7 @@ impl From<queue::SchedulerError> for Problem {
             Refused::Limit => "limit",
             Refused::EndPast | Refused::EndBeforeStart => "end_date",
             Refused::ImmediatelyAndStart | Refused::TooLate => "start_date",
+            Refused::Options(queue::AddError::GroupTogether(_) | queue::AddError::GroupId(_)) => "options.group",
             Refused::Options(_) => "options.priority",
         };
         Self::field(field, error.to_string())

@@ -27,7 +27,11 @@ script!(COUNTS, "counts", []);
 script!(DRAIN, "drain", ["gate", "enqueue", "groups", "remove", "parent", "lines", "sweep"]);
 script!(ENSURE, "ensure", ["gate", "enqueue", "groups", "remove", "create"]);
 script!(EXTEND, "extend", []);
-script!(FINISH_PARKED, "finish_parked", ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish"]);
+script!(
+    FINISH_PARKED,
+    "finish_parked",
+    ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish"]
+);
 script!(GROUPS, "groups", []);
 script!(HALTED_SCHEDULERS, "halted_schedulers", ["gate", "enqueue", "groups", "create", "schedule"]);
 script!(IDS, "ids", ["lines"]);

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use fred::interfaces::ClientLike;
 use fred::error::ErrorKind;
+use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
 use super::blocking::{Blocker, Pooled};

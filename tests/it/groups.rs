@@ -34,7 +34,7 @@ async fn world(kind: StoreKind) -> World {
 }
 
 async fn add(server: &Onetake, queue: &str, group: &str) -> String {
-    let body = json!({"data": {"ms": 20}, "options": {"group": {"id": group}, "attempts": 3}});
+    let body = json!({"data": {"ms": 50}, "options": {"group": {"id": group}, "attempts": 3}});
     let added = server.post(&format!("/v1/queues/{queue}/jobs"), body).await.expect(201);
     added["job"]["id"].as_str().expect("a job has an id").to_owned()
 }

@@ -1,4 +1,4 @@
--- queue/parts/finish.lua: ends a job for good. Needs options.lua, create.lua (and so groups.lua), remove.lua and parent.lua.
+-- queue/parts/finish.lua: ends a job for good. Needs options.lua, create.lua, remove.lua and parent.lua.
 
 -- The fields of a job that decide how it ends, in this order.
 local ending_fields = { 'opts', 'atm', 'priority', 'stacktrace', 'parentKey', 'parent', 'deid' }

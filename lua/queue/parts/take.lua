@@ -85,7 +85,8 @@ local function pick_jobs(room)
   return jobs
 end
 
--- request: { most, token, lease_ms, worker name or nil }; has_groups as any_groups says. Returns what src/queue/take.rs reads.
+-- request: { most, token, lease_ms, worker name or nil }; has_groups: what any_groups says. Returns what
+-- src/queue/take.rs reads.
 local function take_jobs(request, now, has_groups)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
   has_groups = promote_due(now) or has_groups

@@ -12,8 +12,8 @@ local function take_turns(jobs, room, now, pick_jobs)
     end
   end
 
-  -- A grouped job was picked. False if it may not run now: it came into `wait` around its group (a stock worker promotes and
-  -- retries jobs without knowing), and stands in the line again.
+  -- A grouped job was picked. False if it may not run now: it came into `wait` around its group (a stock worker promotes
+  -- and retries jobs without knowing), and stands in the line again.
   local function may_run(id, fields, group, now)
     local _, concurrency, max, duration
     if redis.call('HGET', groups .. 'released', id) == group then

@@ -76,9 +76,7 @@ impl GroupBody {
     fn of(queue: &Queue, group: Group) -> Self {
         let rate_limit = group.rate.map(|rate| match rate {
             GroupRate::None => GroupRateBody { max: 0, duration: 0 },
-            GroupRate::Limit(RateLimit { max, duration }) => {
-                GroupRateBody { max: max.get(), duration: duration.get() }
-            }
+            GroupRate::Limit(RateLimit { max, duration }) => GroupRateBody { max: max.get(), duration: duration.get() },
         });
         Self {
             id: group.id,

@@ -658,7 +658,11 @@ async fn many_takers_on_two_servers_never_exceed_a_groups_concurrency() {
             }
         });
     }
-    let all = async { while let Some(ended) = takers.join_next().await { ended.expect("no taker saw too many") } };
+    let all = async {
+        while let Some(ended) = takers.join_next().await {
+            ended.expect("no taker saw too many")
+        }
+    };
     tokio::time::timeout(std::time::Duration::from_secs(120), all).await.expect("all jobs end");
     assert_eq!(world.queue.counts().await.unwrap().completed, 600);
     for (group, _) in GROUPS {
