@@ -108,3 +108,22 @@ async fn stock_getters_read_a_queue_with_lines() {
     worker.close().await;
     until_forgotten(&world).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_while_it_tends_groups_is_followed_by_another() {
+    let world = world(StoreKind::Sqlite).await;
+    let mut server = world.server().await;
+    for _ in 0..40 {
+        add(&server, "theirs", "a").await;
+    }
+    let worker = Worker::start(&world.peer(BullMq::V6, "theirs"), Behaviour::Echo, 2).await;
+    let completed = async || world.redis.ask(&["ZCARD", "bull:theirs:completed"]).await.number();
+    wait::until_true("some jobs to complete", LONG, async || completed().await > 2).await;
+    server.kill();
+    // Whatever the worker does alone: one job of the group stands ready at most, and nobody lets the next one out.
+    let next = world.server().await;
+    until_completed(&world, "theirs", 40).await;
+    worker.close().await;
+    until_forgotten(&world).await;
+    drop(next);
+}
