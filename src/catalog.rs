@@ -65,6 +65,7 @@ impl Catalog {
             dedupe: None,
             keep_completed: 1000,
             keep_failed: 1000,
+            groups: config::Groups::default(),
         });
         let entry = Entry { name: name.clone(), kind: Kind::Delivery, settings, scope: name };
         entries.insert(DELIVERY_QUEUE.to_owned(), entry);

@@ -4,6 +4,7 @@
 //! may come late, and may fail: the reconciler finds what was left out. What arrives together rides in one call.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use metrics::counter;
@@ -14,11 +15,12 @@ use tracing::debug;
 
 use crate::catalog::{Catalog, DELIVERY_QUEUE};
 use crate::clock::{Millis, millis};
+use crate::config;
 use crate::dedupe::{Dedupe, Mark, Wakes, What};
 use crate::fault;
 use crate::flight::{DueDelivery, DueRun, Finished, Flights, Snapshot};
 use crate::id::QueueName;
-use crate::queue::{Add, Error, JobOptions, Keep, Queue, Retention};
+use crate::queue::{Add, Error, GroupDefaults, JobOptions, Keep, Queue, RateLimit, Retention};
 use crate::redis::Redis;
 
 /// Something that Redis should be told.
@@ -59,7 +61,8 @@ impl Queues {
                     completed: Keep::last(entry.settings.keep_completed),
                     failed: Keep::last(entry.settings.keep_failed),
                 };
-                let queue = Queue::with_retention(redis.clone(), prefix, entry.name.clone(), retention);
+                let groups = group_defaults(entry.settings.groups);
+                let queue = Queue::with_groups(redis.clone(), prefix, entry.name.clone(), retention, groups);
                 (entry.name.as_str().to_owned(), queue)
             })
             .collect();
@@ -78,6 +81,15 @@ impl Queues {
         let name = QueueName::parse(name).ok().filter(|_| self.catalog.is_open())?;
         Some(Queue::new(self.redis.clone(), &self.prefix, name))
     }
+}
+
+fn group_defaults(declared: config::Groups) -> GroupDefaults {
+    let config::Groups { concurrency, rate, ahead } = declared;
+    let rate = rate.and_then(|rate| {
+        let duration = NonZeroU32::new(u32::try_from(millis(rate.duration.0)).ok()?)?;
+        Some(RateLimit { max: rate.max, duration })
+    });
+    GroupDefaults { concurrency, rate, ahead: ahead.unwrap_or(NonZeroU32::MIN) }
 }
 
 impl Publisher {

@@ -9,6 +9,17 @@ local id, priority = ARGV[1], tonumber(ARGV[2])
 if redis.call('EXISTS', base .. id) == 0 then
   return 1
 end
+local group = redis.call('HGET', base .. id, group_field)
+if group then -- it counts inside the line; whoever was let out of it keeps the turn
+  redis.call('HSET', base .. id, 'priority', texts[priority])
+  if redis.call('ZSCORE', group_key('line', group), id) then
+    grouping().enter_line(id, group, priority, ARGV[3] == '1')
+    release_touched()
+    flush_wait()
+  end
+  close_gate()
+  return 0
+end
 local function is_elsewhere()
   for _, set in ipairs({ delayed_set, parked_set, completed_set, failed_set }) do
     if redis.call('ZSCORE', set, id) then

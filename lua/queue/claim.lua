@@ -25,7 +25,7 @@ for last = #active, 1, -1000 do -- from the tail: in the order in which they wer
   end
 end
 if #held == 0 then
-  local taken = take_jobs(request, tonumber(ARGV[1]))
+  local taken = take_jobs(request, tonumber(ARGV[1]), any_groups())
   close_gate()
   return taken
 end

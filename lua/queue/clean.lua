@@ -41,14 +41,21 @@ if state == 'waiting' or state == 'active' then
   if state == 'waiting' and offset >= redis.call('LLEN', wait_list) then
     list, skipped = paused_list, redis.call('LLEN', wait_list)
   end
-  erased, kept = sweep_list(list, offset - skipped, window, wants, now)
-  is_last = list ~= wait_list or redis.call('EXISTS', paused_list) == 0
+  local has_lines = state == 'waiting' and redis.call('EXISTS', groups .. 'waiting') == 1
+  if has_lines and list == paused_list and offset - skipped >= redis.call('LLEN', paused_list) then
+    erased, kept = sweep_lines(offset - skipped - redis.call('LLEN', paused_list), window, wants, now)
+  else
+    erased, kept = sweep_list(list, offset - skipped, window, wants, now)
+    is_last = not has_lines and (list ~= wait_list or redis.call('EXISTS', paused_list) == 0)
+  end
 elseif state == 'completed' or state == 'failed' then
   local ids = redis.call('ZRANGEBYSCORE', base .. state, '-inf', ARGV[3], 'LIMIT', offset, window)
   erased, kept = sweep_set(base .. state, ids, wants, now)
 else
   erased, kept = sweep_set(base .. state, redis.call('ZRANGE', base .. state, offset, offset + window - 1), wants, now)
 end
+release_touched(now)
+flush_wait()
 emit('cleaned', 'count', erased)
 if state == 'active' and concurrency and erased > 0 then
   work_came = true -- a place is free: somebody who was kept out may come in

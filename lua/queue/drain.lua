@@ -4,7 +4,7 @@
 --          2 most     at most so many
 --          3 delayed  1 to remove delayed jobs as well
 -- RETURNS  [how many were removed, 0 to go on | -1 nothing is left]
--- COST     O(most * log n)
+-- COST     O(most * log n), and O(groups) where there are any
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local farthest = 16 * most -- how far to look behind runs that stay
 local removed = 0
@@ -25,6 +25,10 @@ local function drain(look)
   end
 end
 
+-- The lines first: who is let out of them meanwhile is found in `wait`.
+drain(function(offset, room)
+  return sweep_lines(offset, room, wants, now)
+end)
 for _, list in ipairs({ wait_list, paused_list }) do
   drain(function(offset, room)
     return sweep_list(list, offset, room, wants, now)
@@ -35,5 +39,7 @@ for _, set in ipairs(ARGV[3] == '1' and { prioritized_set, delayed_set } or { pr
     return sweep_set(set, redis.call('ZRANGE', set, offset, offset + room - 1), wants, now)
   end)
 end
+release_touched(now)
+flush_wait()
 close_gate()
 return { removed, removed < most and -1 or 0 }

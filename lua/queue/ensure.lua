@@ -21,7 +21,7 @@ local function hasten(id, score, wanted_due)
     push_delayed(id, wanted_due)
     emit('delayed', 'jobId', id, 'delay', wanted_due)
   else
-    promote_job(id, redis.call('HGET', base .. id, 'priority'))
+    promote_job(id, unpack(redis.call('HMGET', base .. id, 'priority', group_field), 1, 2))
   end
   return 1
 end
@@ -70,6 +70,7 @@ if #created > 0 then
   redis.call('ZREM', completed_set, unpack(created))
   redis.call('ZREM', failed_set, unpack(created))
 end
+release_touched(now)
 flush_wait()
 close_gate()
 return outcomes

@@ -1,10 +1,11 @@
 -- queue/ids.lua: list the ids of a state: unfinished in the order in which they will run, finished from the newest.
+-- Those that stand in the lines of groups come after the other waiting ones, group by group.
 -- KEYS     1 base   "<prefix>:<queue>:"
 -- ARGV     1 state  BullMQ's public name
 --          2 start  how many to skip
 --          3 limit  at most so many
 -- RETURNS  ids
--- COST     O(start + limit)
+-- COST     O(start + limit), and O(groups) where there are any
 local state, start, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if limit == 0 then
   return {}
@@ -24,6 +25,13 @@ for _, list in ipairs(state == 'active' and { active_list } or { wait_list, paus
   start = math.max(0, start - redis.call('LLEN', list))
   if #ids >= limit then
     break
+  end
+end
+if state == 'waiting' and #ids < limit then
+  for _, part in ipairs(part_of_lines(start, limit - #ids)) do
+    for _, id in ipairs(part[2]) do
+      ids[#ids + 1] = id
+    end
   end
 end
 return ids

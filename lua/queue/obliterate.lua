@@ -17,6 +17,7 @@ local function wants()
   return true
 end
 
+room = room - sweep_lines(0, room, wants, now)
 for _, list in ipairs({ active_list, wait_list, paused_list }) do
   if room > 0 then
     room = room - sweep_list(list, 0, room, wants, now)
@@ -36,9 +37,20 @@ if room > 0 then
   end
   room = room - #schedulers
 end
+if room > 0 then
+  local known = redis.call('ZRANGE', groups .. 'known', 0, room - 1)
+  for _, group in ipairs(known) do
+    redis.call('DEL', group_key('line', group), group_key('ahead', group), group_key('window', group),
+      group_key('settings', group))
+    redis.call('ZREM', groups .. 'known', group)
+  end
+  room = room - #known
+end
 if room == 0 then
   return { removed, 0 }
 end
+redis.call('DEL', groups .. 'released', groups .. 'running', groups .. 'held', groups .. 'waiting', groups .. 'turn',
+  groups .. 'tender')
 for _, suffix in ipairs({
   'events', 'stalled', 'stalled-check', 'id', 'pc', 'marker', 'meta', 'limiter', 'metrics:completed',
   'metrics:completed:data', 'metrics:failed', 'metrics:failed:data',

@@ -9,7 +9,8 @@ if redis.call('EXISTS', base .. id) == 0 then
 elseif redis.call('ZREM', delayed_set, id) == 0 then
   return 2
 end
-promote_job(id, redis.call('HGET', base .. id, 'priority'))
+promote_job(id, unpack(redis.call('HMGET', base .. id, 'priority', group_field), 1, 2))
+release_touched()
 flush_wait()
 close_gate()
 return 0

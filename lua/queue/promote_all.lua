@@ -12,10 +12,11 @@ redis.call('ZREM', delayed_set, unpack(ids))
 local promoted = 0
 for _, id in ipairs(ids) do
   if redis.call('EXISTS', base .. id) == 1 then
-    promote_job(id, redis.call('HGET', base .. id, 'priority'))
+    promote_job(id, unpack(redis.call('HMGET', base .. id, 'priority', group_field), 1, 2))
     promoted = promoted + 1
   end
 end
+release_touched()
 flush_wait()
 close_gate()
 return { promoted, #ids < most and -1 or 0 }

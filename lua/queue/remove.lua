@@ -26,9 +26,12 @@ if ARGV[3] == '1' then
     end
   end
 end
-local job = redis.call('HMGET', key, 'deid', 'parentKey', 'parent')
+local job = redis.call('HMGET', key, 'deid', 'parentKey', 'parent', group_field)
 local is_known = redis.call('EXISTS', key) == 1
 local previous = take_out(base, id)
+if job[4] and grouping().drop(id, job[4]) then
+  previous = 'wait'
+end
 if not is_known and not previous then
   return 1
 end
@@ -41,6 +44,8 @@ end
 detach_child(id, job[2], job[3], now)
 delete_job(id)
 emit('removed', 'jobId', id, 'prev', previous or 'unknown')
+release_touched(now)
+flush_wait()
 if previous == 'active' and concurrency then
   work_came = true -- a place is free: somebody who was kept out may come in
 end

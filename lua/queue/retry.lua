@@ -12,6 +12,7 @@ end
 for _, state in ipairs(wanted == '' and { 'completed', 'failed' } or { wanted }) do
   if redis.call('ZREM', base .. state, id) == 1 then
     retry_job(id, state, ARGV[3] == '1')
+    release_touched()
     flush_wait()
     close_gate()
     return 0

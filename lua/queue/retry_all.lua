@@ -18,6 +18,7 @@ for _, id in ipairs(ids) do
     retried = retried + 1
   end
 end
+release_touched()
 flush_wait()
 close_gate()
 return { retried, #ids < most and -1 or 0 }

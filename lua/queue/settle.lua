@@ -80,6 +80,9 @@ local function delay_until(id, due)
   emit('delayed', 'jobId', id, 'delay', due)
 end
 
+local has_groups = any_groups()
+local groups_of_jobs = {}
+
 local finished = false
 local acts = {}
 
@@ -97,6 +100,8 @@ function acts.retry(id, job, reason, stack, delay)
   fail_attempt(id, job, reason, stack)
   if delay > 0 then
     delay_until(id, now + delay)
+  elseif groups_of_jobs[id] then
+    grouping().enter_line(id, groups_of_jobs[id], tonumber(job[3]) or 0)
   else
     push_waiting(id, tonumber(job[3]) or 0, options_of(job[1]).lifo == true)
     emit('waiting', 'jobId', id, 'prev', 'active')
@@ -108,7 +113,7 @@ function acts.delay(id, _, _, _, due)
 end
 
 function acts.wait(id, job)
-  push_front(id, tonumber(job[3]) or 0)
+  push_front(id, not groups_of_jobs[id] and tonumber(job[3]) or 0)
   emit('waiting', 'jobId', id, 'prev', 'active')
 end
 
@@ -140,6 +145,12 @@ for first = 1, #ended, step do
     if outcomes[i] == 0 and left[id] then
       left[id] = nil -- an attempt that is told twice ends once
       released[#released + 1], lock_keys[#lock_keys + 1] = id, lock_of(id)
+      if has_groups then
+        groups_of_jobs[id] = redis.call('HGET', base .. id, group_field) or nil
+        if attempt[3] ~= 'wait' then -- one that is put back has had its turn, and keeps its place
+          grouping().end_release(id)
+        end
+      end
       acts[attempt[3]](id, jobs[i], attempt[4], attempt[5], attempt[6], attempt[7])
     elseif outcomes[i] == 0 then
       outcomes[i] = 1 -- whoever is not in active any more was taken away in spite of the lock
@@ -151,15 +162,17 @@ if #released > 0 then
   redis.call('SREM', stalled_set, unpack(released))
 end
 prune_finished(now)
+release_touched(now)
 flush_wait()
 
 local taken = false
 if ARGV[4] ~= '' then
-  taken = take_jobs(cmsgpack.unpack(ARGV[4]), now)
+  taken = take_jobs(cmsgpack.unpack(ARGV[4]), now, has_groups)
 end
 -- BullMQ says drained when a finisher found nothing to go on with, now or later.
 local found_nothing = not taken or (#taken[1] == 0 and taken[2] == -1 and taken[3] == -1 and not is_paused)
-if finished and found_nothing and not work_waits() and redis.call('LLEN', active_list) == 0 then
+if finished and found_nothing and not work_waits() and redis.call('LLEN', active_list) == 0
+  and not (has_groups and redis.call('EXISTS', groups .. 'waiting') == 1) then
   emit('drained')
 end
 if concurrency and #released > 0 then

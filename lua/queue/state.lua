@@ -12,6 +12,10 @@ end
 if redis.call('LPOS', active_list, id) then
   return 'active'
 end
+local group = redis.pcall('HGET', base .. id, group_field)
+if type(group) == 'string' and redis.call('ZSCORE', groups .. 'line:' .. group, id) then
+  return 'waiting'
+end
 if redis.call('EXISTS', base .. id) == 1
   and (may_be_in(wait_list, id, 10000) or may_be_in(paused_list, id, 10000)) then
   return 'waiting'

@@ -4,6 +4,6 @@
 --          2 request  MessagePack [most, token, lease_ms, worker name or nil]
 -- RETURNS  [[[id, flat hash], ...], next due ms or -1, rate limited for ms or -1, 1 if paused]
 -- COST     O(jobs taken and promoted), O(log n) for each delayed and prioritized one
-local taken = take_jobs(cmsgpack.unpack(ARGV[2]), tonumber(ARGV[1]))
+local taken = take_jobs(cmsgpack.unpack(ARGV[2]), tonumber(ARGV[1]), any_groups())
 close_gate()
 return taken

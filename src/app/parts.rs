@@ -25,7 +25,9 @@ use crate::processor::{Processor, builtin, make};
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::reconcile::{Memory, Reconciler, WORKER_PREFIX};
 use crate::redis::Redis;
-use crate::runner::{Consumer, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Upkeep, Workload};
+use crate::runner::{
+    Consumer, Followers, GroupTender, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Upkeep, Workload,
+};
 use crate::saga::{Effect, Sagas};
 use crate::store::Store;
 use crate::workloads::orders::cloudpayments::CloudPayments;
@@ -163,6 +165,17 @@ impl Parts {
             Some(Upkeep { queue, clock: self.clock.clone(), limits: self.limits(entry) })
         };
         pulled.filter_map(upkeep).collect()
+    }
+
+    /// A tender for each queue that may have groups. Any server has them, whoever the workers are.
+    pub fn group_tenders(&self) -> Vec<GroupTender> {
+        let queues = self.publisher.queues();
+        let plain = queues.catalog().entries().filter(|entry| entry.kind == Kind::Plain);
+        let every = self.settings.runner.stalled_interval.0;
+        plain
+            .filter_map(|entry| queues.get(entry.name.as_str()))
+            .map(|queue| GroupTender::new(queue, self.clock.clone(), every))
+            .collect()
     }
 
     /// What the jobs of a queue mean; `None` for one whose workers are elsewhere.

@@ -46,6 +46,9 @@ where
         tokio::spawn(parts.publisher.clone().drive(to_publish, parts.flights.clone(), parts.dedupe.clone()));
     spawn(&mut tasks, "wakes", pass_wakes(&parts, stop.clone()));
     spawn(&mut tasks, "locks", parts.locks.clone().keep(stop.clone()));
+    for tender in parts.group_tenders() {
+        spawn(&mut tasks, "groups", tender.run(stop.clone()));
+    }
     if role.runs_jobs() {
         let lease = &parts.settings.runner;
         let renewing =

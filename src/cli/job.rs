@@ -129,6 +129,9 @@ pub(super) struct Add {
     /// Put it in front of the jobs that wait.
     #[arg(long)]
     lifo: bool,
+    /// Serve it in turn with the jobs of other groups.
+    #[arg(long, value_name = "GROUP", conflicts_with = "lifo")]
+    group: Option<String>,
     /// An id of your own. A job with this id that exists is not added again.
     #[arg(long, conflicts_with_all = ["dedupe_key", "dedupe_field"])]
     id: Option<String>,
@@ -264,6 +267,7 @@ impl Add {
             ("attempts", self.attempts.map(Value::from)),
             ("backoff", self.backoff.clone()),
             ("lifo", self.lifo.then_some(Value::Bool(true))),
+            ("group", self.group.as_ref().map(|id| json!({"id": id}))),
             ("jobId", self.id.clone().map(Value::from)),
             ("removeOnComplete", self.remove_on_complete.then_some(Value::Bool(true))),
             ("removeOnFail", self.remove_on_fail.then_some(Value::Bool(true))),

@@ -19,6 +19,7 @@ mod dedupe;
 mod delivery;
 mod doctor;
 mod flow;
+mod group;
 mod import;
 mod job;
 mod key;
@@ -94,6 +95,9 @@ enum Command {
     /// Queues: list, show, pause, resume, limit, and work over all jobs of a state.
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Groups of jobs that are served in turn: list, show, limit, pause, resume.
+    #[command(subcommand)]
+    Group(group::Command),
     /// Jobs: list, show, add, change, remove.
     #[command(subcommand)]
     Job(job::Command),
@@ -196,6 +200,7 @@ async fn dispatch(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Video(command) => command.run(&context).await,
         Command::Enqueue(add) => add.run(&context).await,
         Command::Queue(command) => command.run(&context).await,
+        Command::Group(command) => command.run(&context).await,
         Command::Job(command) => command.run(&context).await,
         Command::Flow(command) => command.run(&context).await,
         Command::Scheduler(command) => command.run(&context).await,

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::settings::{Dedupe, Processor, Queue, Role, Settings, Span};
+use super::settings::{Dedupe, Groups, Processor, Queue, Role, Settings, Span};
 use crate::id::hash_tag;
 use crate::retry::Backoff;
 
@@ -200,6 +200,7 @@ fn queues(settings: &Settings, problems: &mut Problems) {
         problems.unless(queue.attempts >= 1, format!("{at}.attempts"), "must be 1 at least");
         problems.backoff(format!("{at}.backoff"), queue.backoff);
         processor(&at, queue, problems);
+        groups(&format!("{at}.groups"), queue, problems);
         if let Some(rules) = &queue.dedupe {
             let work = name.work();
             let taken = declared.contains_key(&work);
@@ -214,6 +215,16 @@ fn queues(settings: &Settings, problems: &mut Problems) {
             dedupe(&format!("{at}.dedupe"), rules, problems);
         }
     }
+}
+
+fn groups(at: &str, queue: &Queue, problems: &mut Problems) {
+    let Groups { concurrency, rate, ahead } = queue.groups;
+    let is_plain = queue.dedupe.is_none() || (concurrency.is_none() && rate.is_none() && ahead.is_none());
+    problems.unless(is_plain, at, "is for plain queues: the jobs of an intake queue are not served in turn");
+    // Each stands before the jobs of the other groups.
+    problems.unless(ahead.is_none_or(|n| n.get() <= 100), format!("{at}.ahead"), "must be from 1 to 100");
+    let fits = rate.is_none_or(|rate| (1..=u128::from(u32::MAX)).contains(&rate.duration.0.as_millis()));
+    problems.unless(fits, format!("{at}.rate.duration"), "must be from a millisecond to 49 days");
 }
 
 fn processor(at: &str, queue: &Queue, problems: &mut Problems) {
@@ -411,6 +422,8 @@ mod tests {
             ("queues.video.concurrency", "0"),
             ("queues.video.attempts", "0"),
             ("queues.video.processor.name", "vidoe"),
+            ("queues.video.groups.concurrency", "2"),
+            ("queues.slots.groups.ahead", "101"),
             ("queues.video.dedupe.fields", ""),
             ("queues.video.dedupe.fields", "name,name"),
             ("queues.video.dedupe.max_age", "0s"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -149,6 +150,24 @@ pub struct Queue {
     pub keep_completed: u64,
     #[serde(default = "keep")]
     pub keep_failed: u64,
+    #[serde(default)]
+    pub groups: Groups,
+}
+
+/// What holds for groups of jobs about which nobody said anything else.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Groups {
+    pub concurrency: Option<NonZeroU32>,
+    pub rate: Option<Rate>,
+    pub ahead: Option<NonZeroU32>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub max: NonZeroU32,
+    pub duration: Span,
 }
 
 impl Queue {

@@ -290,5 +290,6 @@ fn undeclared() -> config::Queue {
         dedupe: None,
         keep_completed: 0,
         keep_failed: 0,
+        groups: config::Groups::default(),
     }
 }

@@ -79,6 +79,8 @@ pub(super) struct JobBody {
     finished_on: Option<i64>,
     delay: i64,
     priority: u32,
+    /// The group that it is served with.
+    group: Option<String>,
     /// How many jobs are served before it; only where one job is asked for.
     position: Option<u64>,
     /// The parent's key, `<prefix>:<queue>:<id>`.
@@ -112,6 +114,7 @@ impl JobBody {
                     finished_on: job.finished_on,
                     delay: job.delay_ms,
                     priority: job.priority,
+                    group: job.group,
                     position: None,
                     parent: job.parent_key,
                     children: None,

@@ -325,13 +325,19 @@ impl From<queue::Error> for Problem {
                 let field = match source {
                     Refused::Priority => "options.priority",
                     Refused::Delay => "options.delay",
+                    Refused::GroupId(_) => "options.group.id",
+                    Refused::GroupTogether(_) => "options.group",
                     _ => "options.jobId",
                 };
                 Self::field(field, source.to_string())
             }
             queue::Error::Scheduler(error) => error.into(),
             queue::Error::Unfit(source) => {
-                let field = if source == Refused::Priority { "priority" } else { "delay" };
+                let field = match source {
+                    Refused::Priority => "priority",
+                    Refused::GroupId(_) => "group",
+                    _ => "delay",
+                };
                 Self::field(field, source.to_string())
             }
             queue::Error::NotPaused => Self::new(Code::QueueNotPaused, "pause the queue first"),
@@ -355,6 +361,7 @@ impl From<queue::SchedulerError> for Problem {
             Refused::Limit => "limit",
             Refused::EndPast | Refused::EndBeforeStart => "end_date",
             Refused::ImmediatelyAndStart | Refused::TooLate => "start_date",
+            Refused::Options(queue::AddError::GroupTogether(_) | queue::AddError::GroupId(_)) => "options.group",
             Refused::Options(_) => "options.priority",
         };
         Self::field(field, error.to_string())

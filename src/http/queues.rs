@@ -1,6 +1,7 @@
 //! Queues: how full they are, pausing and resuming, their limits, and work over all jobs of a state.
 
 mod bulk;
+mod groups;
 mod limits;
 
 use std::future::Future;
@@ -16,6 +17,10 @@ use utoipa::ToSchema;
 pub(super) use bulk::{
     __path_clean, __path_drain, __path_obliterate, __path_promote, __path_retry, __path_trim_events, FinishedState,
     clean, drain, obliterate, promote, retry, trim_events,
+};
+pub(super) use groups::{
+    __path_forget_group, __path_list_groups, __path_pause_group, __path_resume_group, __path_set_group,
+    __path_show_group, forget_group, list_groups, pause_group, resume_group, set_group, show_group,
 };
 pub(super) use limits::{
     __path_clear_concurrency, __path_clear_rate_limit, __path_remove_rate_limit, __path_set_concurrency,

@@ -150,7 +150,7 @@ impl Wish {
     fn upsert(self, id: String) -> Result<Upsert, Problem> {
         self.options.check()?;
         if let Some(field) = self.options.of_one_job() {
-            return Err(Problem::field(field, "each run of a scheduler has its own: leave this out"));
+            return Err(Problem::field(field, "this is not for the runs of a scheduler: leave it out"));
         }
         let rule = match (self.every, self.pattern) {
             (Some(_), Some(_)) => return Err(Problem::field("pattern", "give either an interval or a pattern")),

@@ -3,6 +3,7 @@
 mod access;
 mod claims;
 mod flows;
+mod groups;
 mod input;
 mod operations;
 mod pages;

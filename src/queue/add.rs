@@ -68,6 +68,7 @@ struct Packed<'a> {
     priority: u32,
     lifo: bool,
     deduplication: Option<(&'a str, Option<i64>, bool, bool, bool)>,
+    group: Option<&'a str>,
 }
 
 impl Queue {
@@ -152,6 +153,7 @@ impl Add {
                 let d = deduplication;
                 (d.id.as_str(), d.ttl_ms, d.extend, d.replace, d.keep_last_if_active)
             }),
+            group: self.options.group.as_deref(),
         }
     }
 }
@@ -159,6 +161,7 @@ impl Add {
 fn check(jobs: &[Add], now: Millis, id_needed: bool) -> Result<(), Error> {
     for (index, job) in jobs.iter().enumerate() {
         let id = match &job.id {
+            _ if id_needed && job.options.group.is_some() => Err(AddError::GroupTogether("a job that is ensured")),
             Some(id) => check_id(id),
             None if id_needed => Err(AddError::MissingId),
             None => Ok(()),

@@ -53,4 +53,8 @@ pub enum AddError {
     Delay,
     #[error("a deduplication id must not be empty")]
     EmptyDeduplicationId,
+    #[error("a group's id has 1 to {0} characters, none of them a control character")]
+    GroupId(usize),
+    #[error("{0} cannot be in a group")]
+    GroupTogether(&'static str),
 }

@@ -40,6 +40,8 @@ pub struct Job {
     pub scheduler: Option<String>,
     pub deduplication_id: Option<String>,
     pub processed_by: Option<String>,
+    /// The group that it is served with.
+    pub group: Option<String>,
     /// Fields that BullMQ does not know, such as the mark of a parked follower.
     pub extra: Vec<(String, String)>,
 }
@@ -156,6 +158,7 @@ fn read(id: String, mut fields: Fields) -> Result<Job, String> {
         scheduler: fields.text("rjk"),
         deduplication_id: fields.text("deid"),
         processed_by: fields.text("pb"),
+        group: fields.text("onetake:group"),
         extra: fields.0.into_iter().filter_map(|(name, value)| Some((name, value.text().ok()?))).collect(),
     })
 }

@@ -35,19 +35,28 @@ const SUFFIXES: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     base: String,
+    /// What is told of groups begins so. The base's hash tag, if it has one, is the first in it, too.
+    groups: String,
     /// `<prefix>:<base64 of the queue's name>`, as BullMQ names its connections.
     client: String,
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str, name: &QueueName) -> Self {
+    pub(super) fn new(namespace: &str, prefix: &str, name: &QueueName) -> Self {
         let client = format!("{prefix}:{}", STANDARD.encode(name.as_str()));
-        Self { base: format!("{prefix}:{name}:"), client }
+        let base = format!("{prefix}:{name}:");
+        let groups = format!("{namespace}:groups:{base}");
+        Self { base, groups, client }
     }
 
     /// `<prefix>:<queue>:`
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// `<namespace>:groups:<prefix>:<queue>:`
+    pub fn groups(&self) -> &str {
+        &self.groups
     }
 
     /// The hash of a job.
@@ -179,7 +188,7 @@ mod tests {
 
     #[test]
     fn connections_are_named_as_bullmq_names_them() {
-        let keys = Keys::new("bull", &QueueName::parse("mail").unwrap());
+        let keys = Keys::new("onetake", "bull", &QueueName::parse("mail").unwrap());
         assert_eq!(keys.worker_client("w one"), "bull:bWFpbA==:w:w_one");
         assert_eq!(keys.worker_of_client("bull:bWFpbA=="), Some(""));
         assert_eq!(keys.worker_of_client("bull:bWFpbA==:w:x"), Some("x"));

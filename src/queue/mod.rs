@@ -8,7 +8,11 @@
 //! the jobs, and when, is left to the runner; what jobs mean, to everybody else.
 //!
 //! The scripts stand in `lua/queue`, one verb per file with the verb's name; their shared parts in `lua/queue/parts`.
-//! Each gets one key, the queue's base (`<prefix>:<queue>:`), and spells the others from it: they share its hash slot.
+//! Each gets two keys, the queue's base (`<prefix>:<queue>:`) and that of its groups, and spells the others from them: they
+//! share the queue's hash slot. The last argument of each says what holds for groups.
+//!
+//! Jobs of groups are the exception from the first invariant: until one's turn comes it stands in the line of its group
+//! (`lua/queue/parts/groups.lua`), outside BullMQ's states, and is told as waiting.
 
 mod add;
 mod admin;
@@ -17,6 +21,7 @@ mod change;
 mod detail;
 mod error;
 mod flow;
+mod groups;
 mod job;
 mod keys;
 mod lease;
@@ -47,6 +52,7 @@ pub use change::{Change, Finished, Retry};
 pub use detail::{Child, ChildKind, ChildrenCounts};
 pub use error::{AddError, Error};
 pub use flow::{AddedFlow, DEEPEST, Flow, FlowError, MOST_JOBS, OnFailure, Path};
+pub use groups::{Group, GroupChange, GroupDefaults, GroupRate, Tended};
 pub use job::{Job, Record};
 pub use keys::Keys;
 pub use limits::{Limits, RateLimit};
@@ -67,6 +73,7 @@ struct Inner {
     keys: Keys,
     name: QueueName,
     retention: Retention,
+    groups: GroupDefaults,
 }
 
 /// How many finished jobs stay, where a job's own options do not say.
@@ -90,8 +97,19 @@ impl Queue {
     }
 
     pub fn with_retention(redis: Redis, prefix: &str, name: QueueName, retention: Retention) -> Self {
-        let keys = Keys::new(prefix, &name);
-        Self(Arc::new(Inner { redis, keys, name, retention }))
+        Self::with_groups(redis, prefix, name, retention, GroupDefaults::default())
+    }
+
+    /// `groups` holds for those about which nobody said anything. All handles on a queue should say the same.
+    pub fn with_groups(
+        redis: Redis,
+        prefix: &str,
+        name: QueueName,
+        retention: Retention,
+        groups: GroupDefaults,
+    ) -> Self {
+        let keys = Keys::new(redis.namespace(), prefix, &name);
+        Self(Arc::new(Inner { redis, keys, name, retention, groups }))
     }
 
     pub fn name(&self) -> &QueueName {
@@ -110,8 +128,10 @@ impl Queue {
         self.0.retention
     }
 
-    async fn run(&self, script: &Script, args: Vec<Bytes>) -> Result<Reply, Error> {
-        Ok(self.0.redis.run(script, vec![self.0.keys.base().to_owned()], args).await?)
+    async fn run(&self, script: &Script, mut args: Vec<Bytes>) -> Result<Reply, Error> {
+        let keys = vec![self.0.keys.base().to_owned(), self.0.keys.groups().to_owned()];
+        args.push(self.0.groups.packed());
+        Ok(self.0.redis.run(script, keys, args).await?)
     }
 }
 

@@ -15,6 +15,8 @@ use crate::retry::Backoff;
 const LOWEST_PRIORITY: u32 = 2_097_151;
 /// A delayed job's score is its time * 4096, exact up to 2^53.
 const LAST_DUE_MS: Millis = 2_199_023_255_551;
+/// Of a group's id, in characters.
+const LONGEST_GROUP: usize = 128;
 
 /// What a producer may ask of a job. The default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +36,8 @@ pub struct JobOptions {
     /// When it was asked for, if not now.
     pub timestamp: Option<Millis>,
     pub deduplication: Option<Deduplication>,
+    /// The group that it is served with, in turn with the others of the queue. Its priority counts in there.
+    pub group: Option<String>,
     /// Everything else, as it was written.
     pub extra: Map<String, Value>,
 }
@@ -127,6 +131,7 @@ impl JobOptions {
             keep_logs: small(take("kl")),
             timestamp: take("timestamp").as_ref().and_then(whole).and_then(|n| i64::try_from(n).ok()),
             deduplication: take("de").as_ref().and_then(read_deduplication),
+            group: take("group").as_ref().and_then(|group| Some(group.get("id")?.as_str()?.to_owned())),
             extra: fields,
         }
     }
@@ -150,6 +155,7 @@ impl JobOptions {
         put("kl", self.keep_logs.map(|n| json!(n)));
         put("timestamp", self.timestamp.map(|n| json!(n)));
         put("de", self.deduplication.as_ref().map(write_deduplication));
+        put("group", self.group.as_ref().map(|id| json!({ "id": id })));
         Value::Object(fields)
     }
 
@@ -166,8 +172,26 @@ impl JobOptions {
         if self.deduplication.as_ref().is_some_and(|deduplication| deduplication.id.is_empty()) {
             return Err(AddError::EmptyDeduplicationId);
         }
+        if let Some(group) = &self.group {
+            check_group(group)?;
+            // The line of a group has an order of its own, and a deduplication id would have to look for its owner there.
+            if self.lifo {
+                return Err(AddError::GroupTogether("a job with \"lifo\""));
+            } else if self.deduplication.is_some() {
+                return Err(AddError::GroupTogether("a job with a deduplication id"));
+            } else if self.extra.contains_key("parent") {
+                return Err(AddError::GroupTogether("a child of another job"));
+            }
+        }
         Ok(())
     }
+}
+
+/// # Errors
+/// `id` cannot name a group.
+pub(super) fn check_group(id: &str) -> Result<(), AddError> {
+    let is_fit = !id.is_empty() && id.chars().count() <= LONGEST_GROUP && !id.chars().any(char::is_control);
+    if is_fit { Ok(()) } else { Err(AddError::GroupId(LONGEST_GROUP)) }
 }
 
 /// A number that is whole and not negative, also one written as `3.0` or `1e3`.
@@ -240,7 +264,7 @@ mod tests {
         let stored = json!({
             "attempts": 3, "backoff": {"type": "exponential", "delay": 200, "jitter": 0.5}, "delay": 10, "priority": 5,
             "lifo": true, "removeOnComplete": {"age": 60, "count": 5}, "removeOnFail": true, "stackTraceLimit": 2,
-            "kl": 9, "de": {"id": "k", "ttl": 5, "extend": true}, "timestamp": 1795169113796_i64, "jobId": "x", "tm": "{}"
+            "kl": 9, "de": {"id": "k", "ttl": 5, "extend": true}, "group": {"id": "g"}, "timestamp": 1795169113796_i64, "jobId": "x", "tm": "{}"
         });
         assert_eq!(JobOptions::read(&stored).write(), stored);
     }
@@ -267,5 +291,16 @@ mod tests {
         assert_eq!(check(JobOptions { priority: 2_097_152, ..Default::default() }), Err(AddError::Priority));
         assert_eq!(check(JobOptions { delay_ms: -1, ..Default::default() }), Err(AddError::Delay));
         assert_eq!(check(JobOptions { delay_ms: i64::MAX, ..Default::default() }), Err(AddError::Delay));
+        let group = |id: &str| JobOptions { group: Some(id.to_owned()), ..Default::default() };
+        for good in ["a", "7", "a:b {c} д", &"x".repeat(128)] {
+            assert_eq!(check(group(good)), Ok(()), "{good}");
+        }
+        for bad in ["", "a\nb", "\u{7f}", &"x".repeat(129)] {
+            assert_eq!(check(group(bad)), Err(AddError::GroupId(128)), "{bad}");
+        }
+        let deduplication = Some(Deduplication { id: "k".to_owned(), ..Default::default() });
+        for bad in [JobOptions { lifo: true, ..group("a") }, JobOptions { deduplication, ..group("a") }] {
+            assert!(matches!(check(bad), Err(AddError::GroupTogether(_))));
+        }
     }
 }

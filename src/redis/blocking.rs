@@ -128,7 +128,7 @@ struct Waiter {
     blocked: Arc<AtomicI64>,
 }
 
-type Pooled = bb8::PooledConnection<'static, Connector>;
+pub(super) type Pooled = bb8::PooledConnection<'static, Connector>;
 
 impl Waiter {
     async fn run(self, mut arms: mpsc::Receiver<Duration>, wake: mpsc::Sender<Wake>, stop: CancellationToken) {
@@ -158,10 +158,7 @@ impl Waiter {
     }
 
     async fn connection(&self) -> Result<Pooled, Error> {
-        let blocker = self.pool.get_owned().await.map_err(|error| match error {
-            bb8::RunError::User(error) => error,
-            bb8::RunError::TimedOut => Error::unreachable("no connection for a blocking wait"),
-        })?;
+        let blocker = checked_out(&self.pool).await?;
         if let Err(error) = blocker.rename(&self.client_name).await {
             tracing::warn!(name = self.client_name, %error, "the worker stays without a name in CLIENT LIST");
         }
@@ -186,10 +183,10 @@ impl Waiter {
 
 /// A connection that may block.
 pub(super) struct Blocker {
-    client: Client,
+    pub(super) client: Client,
     connection: ConnectHandle,
     id: i64,
-    broken: bool,
+    pub(super) broken: bool,
 }
 
 impl Blocker {
@@ -256,6 +253,17 @@ impl BlockerPool {
             .build_unchecked(Connector { builder });
         Self(pool)
     }
+
+    pub(super) async fn connection(&self) -> Result<Pooled, Error> {
+        checked_out(&self.0).await
+    }
+}
+
+async fn checked_out(pool: &bb8::Pool<Connector>) -> Result<Pooled, Error> {
+    pool.get_owned().await.map_err(|error| match error {
+        bb8::RunError::User(error) => error,
+        bb8::RunError::TimedOut => Error::unreachable("no connection for a blocking wait"),
+    })
 }
 
 pub(super) struct Connector {

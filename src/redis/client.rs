@@ -32,6 +32,8 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     /// fred's client with our options: fail at once without a connection, one attempt.
     commands: WithOptions<Client>,
+    /// What our own keys begin with.
+    namespace: String,
     up: watch::Receiver<bool>,
     /// Ends the keeper, the monitor and the subscriber when the last handle goes.
     stop: CancellationToken,
@@ -92,7 +94,13 @@ impl Redis {
         let blockers = BlockerPool::new(&builder);
         let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
         let commands = client.with_options(&options);
-        Ok(Self(Arc::new(Inner { commands, up, stop, subscriber, blockers })))
+        let namespace = settings.namespace.clone();
+        Ok(Self(Arc::new(Inner { commands, namespace, up, stop, subscriber, blockers })))
+    }
+
+    /// What Onetake's own keys begin with, outside the queues.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
     }
 
     /// Whether the server answered the last ping.

@@ -106,6 +106,15 @@ impl Redis {
         Ok(Page { next, items: items.iter().map(Reply::text).collect::<Result<_, _>>()? })
     }
 
+    /// One page of the fields of the hash `key`; about `count` are looked at.
+    pub async fn hscan(&self, key: &str, cursor: Option<&str>, count: u32) -> Result<Page, Error> {
+        let count = count.to_string();
+        let args = words(key, [cursor.unwrap_or("0"), "COUNT", count.as_str()]);
+        let (next, flat) = page(self.command("HSCAN", args).await?)?;
+        let items = pairs(flat)?.iter().map(|(field, _)| field.text()).collect::<Result<_, _>>()?;
+        Ok(Page { next, items })
+    }
+
     /// One page of the sorted set `key`; about `count` members are looked at.
     pub async fn zscan(&self, key: &str, cursor: Option<&str>, count: u32) -> Result<ScoredPage, Error> {
         let count = count.to_string();

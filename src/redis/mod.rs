@@ -1,4 +1,4 @@
-//! Redis, as the rest of the program sees it: commands, scripts, blocking marker watches, subscriptions, and whether
+//! Redis, as the rest of the program sees it: commands, scripts, blocking marker watches, streams, subscriptions, and whether
 //! the server is there at all.
 //!
 //! fred and bb8 live in this module alone; no type of theirs leaves it. A command is sent once or not at all: what timed
@@ -12,6 +12,7 @@ mod info;
 mod monitor;
 mod reply;
 mod script;
+mod stream;
 mod subscribe;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,4 +26,5 @@ pub use error::{Cause, Error};
 pub use info::ServerInfo;
 pub use reply::Reply;
 pub use script::Script;
+pub use stream::{Entry, StreamWatch};
 pub use subscribe::Subscription;

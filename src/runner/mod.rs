@@ -11,6 +11,7 @@
 //!
 //! Plain queues may also be worked off from outside: [`Claims`] hands jobs to whoever asks for them, and where all workers
 //! do so, [`Upkeep`] does what a consumer does beside the work.
+//! Where stock workers take the jobs of groups, a [`GroupTender`] lets the next ones out.
 //!
 //! While Redis is away, handlers whose truth is in SQL are asked for due work instead ([`Handler::poll`]).
 
@@ -18,6 +19,7 @@ mod admit;
 mod claims;
 mod consumer;
 mod follow;
+mod groups;
 mod hold;
 mod plain;
 mod progress;
@@ -37,6 +39,7 @@ use crate::store::Query;
 pub use claims::{Claim, Claims, Handed, Rules};
 pub use consumer::{Consumer, Limits};
 pub use follow::Followers;
+pub use groups::GroupTender;
 pub use hold::{Hold, Holds, Stopped};
 pub use plain::{PlainJobs, failed};
 pub use run::Runs;

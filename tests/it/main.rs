@@ -8,6 +8,7 @@ mod crash;
 mod delivery;
 mod flight;
 mod flows;
+mod groups;
 mod harness;
 mod leaks;
 mod locks;

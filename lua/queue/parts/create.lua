@@ -1,6 +1,6 @@
--- queue/parts/create.lua: makes a job. Needs enqueue.lua.
+-- queue/parts/create.lua: makes a job. Needs groups.lua.
 
--- job: id, name, data, options (JSON), timestamp, delay, priority, lifo, deduplication_id; extra: more fields, flat.
+-- job: id, name, data, options (JSON), timestamp, delay, priority, lifo, group; extra: more fields, flat.
 local function create_job(job, extra)
   local id, priority = job.id, job.priority
   redis.call('HSET', base .. id, 'name', job.name, 'data', job.data, 'opts', job.options,
@@ -10,6 +10,8 @@ local function create_job(job, extra)
     local due = job.timestamp + job.delay
     push_delayed(id, due)
     emit('delayed', 'jobId', id, 'delay', texts[due])
+  elseif job.group then
+    grouping().enter_line(id, job.group, priority)
   else
     push_waiting(id, priority, job.lifo)
     emit('waiting', 'jobId', id)

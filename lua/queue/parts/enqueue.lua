@@ -52,10 +52,3 @@ local function push_delayed(id, due)
   add_delayed(base, id, due)
   due_changed = true
 end
-
--- A job that was taken out of delayed waits. `priority` is as its hash has it.
-local function promote_job(id, priority)
-  push_waiting(id, tonumber(priority) or 0, false)
-  emit('waiting', 'jobId', id, 'prev', 'delayed')
-  redis.call('HSET', base .. id, 'delay', '0')
-end

@@ -1,6 +1,8 @@
 -- queue/parts/keys.lua: spells the queue's keys. Its twin in Rust is src/queue/keys.rs.
 -- Each script gets one key, the base "<prefix>:<queue>:", which decides the hash slot; all others begin with it.
 local base = KEYS[1]
+local groups = KEYS[2] -- "<namespace>:groups:<base>": what is told of groups, outside the queue's namespace
+local group_field = 'onetake:group' -- of a job's hash
 
 local wait_list = base .. 'wait' -- ready jobs without priority: added at the head, taken from the tail
 local paused_list = base .. 'paused' -- where BullMQ 5 keeps them during a pause; only ever emptied here

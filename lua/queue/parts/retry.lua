@@ -1,4 +1,4 @@
--- queue/parts/retry.lua: makes a finished job wait again. Needs options.lua and parent.lua.
+-- queue/parts/retry.lua: makes a finished job wait again. Needs groups.lua, options.lua and parent.lua.
 
 -- The parent counts on the child again, and stays where it is itself.
 local function reattach_child(id, parent_key, state)
@@ -20,12 +20,16 @@ end
 -- The caller has taken the id out of `state`. With `anew`, its attempts are counted from 0 again.
 local function retry_job(id, state, anew)
   local key = base .. id
-  local job = redis.call('HMGET', key, 'priority', 'opts', 'parentKey')
+  local job = redis.call('HMGET', key, 'priority', 'opts', 'parentKey', group_field)
   redis.call('HDEL', key, 'finishedOn', 'processedOn', state == 'completed' and 'returnvalue' or 'failedReason')
   if anew then
     redis.call('HDEL', key, 'atm', 'ats', 'attemptsMade')
   end
-  push_waiting(id, tonumber(job[1]) or 0, options_of(job[2]).lifo == true)
   reattach_child(id, job[3], state)
-  emit('waiting', 'jobId', id, 'prev', state)
+  if job[4] then
+    grouping().enter_line(id, job[4], tonumber(job[1]) or 0)
+  else
+    push_waiting(id, tonumber(job[1]) or 0, options_of(job[2]).lifo == true)
+    emit('waiting', 'jobId', id, 'prev', state)
+  end
 end

@@ -1,4 +1,5 @@
--- queue/parts/sweep.lua: removes many jobs of one state without telling each. Needs remove.lua and parent.lua.
+-- queue/parts/sweep.lua: removes many jobs of one state without telling each. Needs groups.lua, remove.lua and
+-- parent.lua.
 
 -- A parent in this queue goes with its last child, and so on upwards: so BullMQ. One in another queue is set free.
 local function drop_child(id, parent_key, parent_json, now)
@@ -24,9 +25,12 @@ end
 -- The caller takes the ids out of their state.
 local function erase_jobs(ids, now)
   for _, id in ipairs(ids) do
-    local job = redis.call('HMGET', base .. id, 'deid', 'parentKey', 'parent')
+    local job = redis.call('HMGET', base .. id, 'deid', 'parentKey', 'parent', group_field)
     if job[1] then
       free_deduplication(base, id, job[1])
+    end
+    if job[4] then
+      grouping().drop(id, job[4])
     end
     drop_child(id, job[2], job[3], now)
   end
@@ -62,4 +66,24 @@ local function sweep_list(list, offset, most, wants, now)
   end
   erase_jobs(erased, now)
   return #erased, #ids - #erased
+end
+
+-- The same for the lines of all groups, one after the other: the `most` ids behind the first `offset`.
+local function sweep_lines(offset, most, wants, now)
+  local count, seen = 0, 0
+  for _, part in ipairs(part_of_lines(offset, most)) do
+    local group, erased = part[1], {}
+    for _, id in ipairs(part[2]) do
+      if wants(id) then
+        erased[#erased + 1] = id
+      end
+    end
+    if #erased > 0 then
+      grouping().shorten_line(group, erased)
+      grouping().touch(group)
+    end
+    erase_jobs(erased, now)
+    count, seen = count + #erased, seen + #part[2]
+  end
+  return count, seen - count
 end

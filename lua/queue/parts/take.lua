@@ -1,6 +1,6 @@
--- queue/parts/take.lua: takes a batch of jobs. Needs enqueue.lua.
+-- queue/parts/take.lua: takes a batch of jobs. Needs turns.lua.
 
--- Jobs whose time has come begin to wait; at most 1000 a call, the next call goes on.
+-- Jobs whose time has come begin to wait; at most 1000 a call, the next call goes on. True if groups have some of them.
 local function promote_due(now)
   local ids = redis.call('ZRANGEBYSCORE', delayed_set, 0, (now + 1) * 4096 - 1, 'LIMIT', 0, 1000)
   if #ids == 0 then
@@ -8,12 +8,14 @@ local function promote_due(now)
   end
   redis.call('ZREM', delayed_set, unpack(ids))
   for _, id in ipairs(ids) do
-    local stored = redis.call('HMGET', base .. id, 'priority', 'delay')
+    local stored = redis.call('HMGET', base .. id, 'priority', 'delay', group_field)
     if stored[1] or stored[2] or redis.call('EXISTS', base .. id) == 1 then
-      promote_job(id, stored[1])
+      promote_job(id, stored[1], stored[3])
     end
   end
+  local has_groups = release_touched(now)
   flush_wait()
+  return has_groups
 end
 
 -- How many jobs the rate limit still allows, and if none, for how many milliseconds not. A queue without a limit of its
@@ -83,15 +85,23 @@ local function pick_jobs(room)
   return jobs
 end
 
--- request: { most, token, lease_ms, worker name or nil }. Returns what src/queue/take.rs reads.
-local function take_jobs(request, now)
+-- request: { most, token, lease_ms, worker name or nil }; has_groups: what any_groups says. Returns what
+-- src/queue/take.rs reads.
+local function take_jobs(request, now, has_groups)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
-  promote_due(now)
+  has_groups = promote_due(now) or has_groups
+  if has_groups then
+    grouping().release_held(now)
+    flush_wait()
+  end
   local room, limited_ms = rate_room()
   local jobs = {}
   room = math.min(most, room, free_places())
   if room > 0 and not is_paused then
     jobs = pick_jobs(room)
+    if has_groups then
+      take_turns(jobs, room, now, pick_jobs)
+    end
   end
   if #jobs > 0 then
     local ids, counted = {}, 0
@@ -126,5 +136,10 @@ local function take_jobs(request, now)
     end
     work_came = true -- whoever is idle looks whether there is more
   end
-  return { jobs, next_due() or -1, limited_ms, is_paused and 1 or 0 }
+  local due = next_due() or -1
+  local held = has_groups and grouping().next_held()
+  if held and (due < 0 or held < due) then
+    due = held
+  end
+  return { jobs, due, limited_ms, is_paused and 1 or 0 }
 end

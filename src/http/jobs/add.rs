@@ -132,6 +132,10 @@ async fn add_plain(
     entry: Option<&Entry>,
     wish: Wish,
 ) -> Result<Response, Problem> {
+    if wish.options.group.is_some() && entry.is_none() {
+        // Its servers would not know that there are groups to tend.
+        return Err(Problem::field("options.group", "only a queue that is declared in the configuration has groups"));
+    }
     // The job of an idempotency key has an id of its own, so that adding it again after a crash adds nothing. It begins
     // with a letter: BullMQ takes digits for a number of its own.
     let of_key = asked.key().map(|key| format!("k-{}", id::derived_id(&["job", &caller.principal.id, key])));
@@ -161,6 +165,7 @@ impl Wish {
             ("options.lifo", options.lifo),
             ("options.removeOnComplete", options.remove_on_complete.is_some()),
             ("options.removeOnFail", options.remove_on_fail.is_some()),
+            ("options.group", options.group.is_some()),
         ];
         if let Some((field, _)) = meaningless.into_iter().find(|(_, is_given)| *is_given) {
             return Err(Problem::field(field, "the run of a dedupe key is not a job of one asker: leave this out"));

@@ -35,6 +35,16 @@ pub(in crate::http) struct Options {
     pub(super) remove_on_complete: Option<KeepWish>,
     #[schema(value_type = Option<serde_json::Value>)]
     pub(super) remove_on_fail: Option<KeepWish>,
+    /// The job is served in turn with those of the queue's other groups. Its priority counts among those of its group.
+    pub(super) group: Option<GroupWish>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewJobGroup)]
+pub(super) struct GroupWish {
+    /// 1 to 128 characters.
+    pub(super) id: String,
 }
 
 /// Milliseconds, or by its parts.
@@ -100,6 +110,9 @@ impl Options {
         if self.delay > 0 {
             return Some("options.delay");
         }
+        if self.group.is_some() {
+            return Some("options.group");
+        }
         self.job_id.is_some().then_some("options.jobId")
     }
 
@@ -115,6 +128,7 @@ impl Options {
             lifo: self.lifo,
             remove_on_complete: self.remove_on_complete.map(Keep::from),
             remove_on_fail: self.remove_on_fail.map(Keep::from),
+            group: self.group.map(|group| group.id),
             ..JobOptions::default()
         }
     }

@@ -212,6 +212,9 @@ impl Upsert {
             return Err(SchedulerError::ImmediatelyAndStart);
         }
         self.options.check(now)?;
+        if self.options.group.is_some() {
+            return Err(AddError::GroupTogether("the run of a scheduler").into());
+        }
         let latest = self.start_ms.unwrap_or(now).max(now);
         match &self.rule {
             Rule::Every { every_ms, offset_ms } => {

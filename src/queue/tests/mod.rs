@@ -6,6 +6,7 @@ mod bulk;
 mod change;
 mod family;
 mod flow;
+mod groups;
 mod invariant;
 mod limits;
 mod parked;
@@ -27,7 +28,6 @@ const NOW: Millis = 1_795_169_113_796;
 
 /// One server, one queue `bull:q`.
 struct World {
-    #[expect(dead_code, reason = "the server lives as long as its world")]
     server: Server,
     redis: Redis,
     queue: Queue,
