@@ -15,7 +15,7 @@ for _, id in ipairs(redis.call('LRANGE', active_list, 0, -1)) do
     redis.call('LREM', active_list, 1, id)
     redis.call('DEL', lock_of(id))
     redis.call('SREM', stalled_set, id)
-    push_front(id, tonumber(redis.call('HGET', base .. id, 'priority')) or 0)
+    push_front(id, number_of(fields_of(id, 'priority')[1]))
     emit('waiting', 'jobId', id, 'prev', 'active')
     reclaimed[#reclaimed + 1] = id
   end

@@ -67,7 +67,7 @@ struct Packed<'a> {
     delay_ms: Millis,
     priority: u32,
     lifo: bool,
-    deduplication: Option<(&'a str, Option<i64>, bool, bool, bool)>,
+    deduplication: Option<(&'a str, Option<i64>, bool, bool, bool, bool)>,
 }
 
 impl Queue {
@@ -150,7 +150,7 @@ impl Add {
             lifo: self.options.lifo,
             deduplication: self.options.deduplication.as_ref().map(|deduplication| {
                 let d = deduplication;
-                (d.id.as_str(), d.ttl_ms, d.extend, d.replace, d.keep_last_if_active)
+                (d.id.as_str(), d.ttl_ms, d.extend, d.replace, d.keep_last_if_active, d.reschedule)
             }),
         }
     }

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::{Handler, Hold, Stopped, schedule};
 use crate::clock::{Clock, millis};
 use crate::id;
-use crate::queue::{Ended, How, Queue, Record, Settlement, Take, Taken};
+use crate::queue::{Ended, How, Job, Queue, Record, Settlement, Take, Taken};
 use crate::redis::Wake;
 
 /// Settlements in one call at most: more gain nothing, and hold Redis up.
@@ -131,7 +131,7 @@ impl Consumer {
                     self.mend_schedulers().await;
                     next_stalled_check = Instant::now() + self.limits.stalled_interval;
                 }
-                if is_unsure && self.reclaim(&unsettled).await {
+                if is_unsure && self.reclaim(&mut unsettled).await {
                     is_unsure = false;
                 }
                 let room = if stopping_since.is_some() || is_unsure { 0 } else { self.room() };
@@ -232,19 +232,15 @@ impl Consumer {
 
     fn start(&mut self, record: Record) {
         let token = self.token.clone();
-        let job = match record {
-            Record::Job(job) => job,
-            Record::Unreadable { id, reason } => {
-                warn!(queue = %self.queue.name(), job.id = %id, "job {id} is unreadable: {reason}");
-                let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
+        let job = match to_run(record, self.handler.is_durable()) {
+            Ok(job) => job,
+            Err((id, reason)) => {
+                warn!(queue = %self.queue.name(), job.id = %id, "job {id} is failed without being run: {reason}");
+                let _ = self.done.send(Ended { id, token, how: failed(reason) });
                 return;
             }
         };
         let id = job.id.clone();
-        if let Some(reason) = job.deferred_failure.clone().filter(|_| !self.handler.is_durable()) {
-            let _ = self.done.send(Ended { id, token, how: How::Fail { reason, stack: None } });
-            return;
-        }
         let hold = Hold::default();
         self.running.lock().expect("no user panics inside").insert(id.clone(), hold.clone());
         let (handler, running, done) = (self.handler.clone(), self.running.clone(), self.done.clone());
@@ -258,7 +254,7 @@ impl Consumer {
                 }
             };
             let handled = AssertUnwindSafe(handling).catch_unwind().await;
-            let how = handled.unwrap_or_else(|_| How::Fail { reason: "the processor panicked".into(), stack: None });
+            let how = handled.unwrap_or_else(|_| failed("the processor panicked".into()));
             let _ = done.send(Ended { id: id.clone(), token, how });
             running.lock().expect("no user panics inside").remove(&id);
         });
@@ -312,11 +308,36 @@ impl Consumer {
     }
 
     /// Puts back what a lost answer had taken. True when that is known to be done.
-    async fn reclaim(&self, unsettled: &[Ended]) -> bool {
+    async fn reclaim(&mut self, unsettled: &mut Vec<Ended>) -> bool {
         let mut held: Vec<String> = self.running.lock().expect("no user panics inside").keys().cloned().collect();
+        // A task tells how its job ended before it takes it from `running`: one that is in neither place has not been taken
+        // here. In another order, a job that ends just now would be given away with its result in hand.
+        while let Ok(ended) = self.ended.try_recv() {
+            unsettled.push(ended);
+        }
         held.extend(unsettled.iter().map(|ended| ended.id.clone()));
         self.queue.reclaim(&self.token, &held).await.is_ok()
     }
+}
+
+/// The job to run, or its id and why it must be failed instead: nobody can read it, or BullMQ put its failure off until
+/// somebody takes it. Of durable work SQL says whether it has failed.
+///
+/// # Errors
+/// The latter.
+pub fn to_run(record: Record, is_durable: bool) -> Result<Box<Job>, (String, String)> {
+    match record {
+        Record::Unreadable { id, reason } => Err((id, reason)),
+        Record::Job(mut job) => match job.deferred_failure.take().filter(|_| !is_durable) {
+            Some(reason) => Err((job.id, reason)),
+            None => Ok(job),
+        },
+    }
+}
+
+/// For good, with the reason in place of a stack: dashboards show the last one.
+pub fn failed(reason: String) -> How {
+    How::Fail { stack: Some(reason.clone()), reason }
 }
 
 /// Jobs that could not end as they wanted, because of their children: failed instead.
@@ -332,7 +353,7 @@ fn refused(batch: Vec<Ended>, settlements: &[Settlement]) -> Vec<Ended> {
             Settlement::ChildrenPending => "the job has children that are not done",
             Settlement::ChildFailed => "a child of the job failed",
         };
-        again.push(Ended { how: How::Fail { reason: reason.into(), stack: None }, ..ended });
+        again.push(Ended { how: failed(reason.into()), ..ended });
     }
     again
 }

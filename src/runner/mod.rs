@@ -28,7 +28,7 @@ use crate::processor::Failure;
 use crate::queue::{How, Job};
 use crate::store::Query;
 
-pub use consumer::{Consumer, Limits};
+pub use consumer::{Consumer, Limits, failed, to_run};
 pub use follow::Followers;
 pub use hold::{Hold, Holds, Stopped};
 pub use plain::PlainJobs;

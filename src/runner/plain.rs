@@ -35,7 +35,7 @@ impl Handler for PlainJobs {
             queue: self.queue.name().to_string(),
             name: job.name.clone(),
             data: job.data.clone(),
-            attempt: job.attempts_made + 1,
+            attempt: job.attempts_made.saturating_add(1),
             scratch: scratch.path.clone(),
         };
         let (queue, id) = (self.queue.clone(), job.id.clone());
@@ -75,7 +75,7 @@ impl PlainJobs {
             return How::Delay { until_ms: self.clock.now_ms() + millis(*delay) };
         }
         let attempts = if job.options.attempts == 0 { self.settings.attempts } else { job.options.attempts };
-        let attempt = job.attempts_made + 1;
+        let attempt = job.attempts_made.saturating_add(1);
         if matches!(failure, Failure::Final { .. }) || attempt >= attempts {
             return How::Fail { stack: Some(reason.clone()), reason };
         }

@@ -55,7 +55,7 @@ end
 
 -- A job that was taken out of delayed waits. `priority` is as its hash has it.
 local function promote_job(id, priority)
-  push_waiting(id, tonumber(priority) or 0, false)
+  push_waiting(id, number_of(priority), false)
   emit('waiting', 'jobId', id, 'prev', 'delayed')
   redis.call('HSET', base .. id, 'delay', '0')
 end
