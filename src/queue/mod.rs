@@ -63,6 +63,8 @@ struct Inner {
     keys: Keys,
     name: QueueName,
     retention: Retention,
+    #[cfg(test)]
+    fault: Option<tests::Fault>,
 }
 
 /// How many finished jobs stay, where a job's own options do not say.
@@ -87,7 +89,14 @@ impl Queue {
 
     pub fn with_retention(redis: Redis, prefix: &str, name: QueueName, retention: Retention) -> Self {
         let keys = Keys::new(prefix, &name);
-        Self(Arc::new(Inner { redis, keys, name, retention }))
+        Self(Arc::new(Inner {
+            redis,
+            keys,
+            name,
+            retention,
+            #[cfg(test)]
+            fault: None,
+        }))
     }
 
     pub fn name(&self) -> &QueueName {
@@ -107,6 +116,10 @@ impl Queue {
     }
 
     async fn run(&self, script: &Script, args: Vec<Bytes>) -> Result<Reply, Error> {
+        #[cfg(test)]
+        let broken = self.0.fault.as_ref().and_then(|fault| fault.in_script(script));
+        #[cfg(test)]
+        let script = broken.as_ref().unwrap_or(script);
         Ok(self.0.redis.run(script, vec![self.0.keys.base().to_owned()], args).await?)
     }
 }
