@@ -4,14 +4,18 @@
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
 //! starts with `node`. Those that start no server at all are in `packaging`.
 
+mod books;
 mod crash;
 mod delivery;
 mod flight;
+mod golden;
 mod harness;
+mod hostile;
 mod leaks;
 mod locks;
 mod loss;
 mod main_job;
+mod mixed;
 mod node_peers;
 mod orders;
 mod packaging;

@@ -1,8 +1,10 @@
 // A plain BullMQ worker. Says {event: "ready"}, {event: "taken", id, data}, {event: "completed", id} and
 // {event: "failed", id, error}. The line {"stop": true} closes it gracefully and is answered by {event: "closed"}.
-// Environment: REDIS_URL, QUEUE, PREFIX, VERSION, CONCURRENCY and BEHAVIOUR, which is
+// Environment: REDIS_URL, QUEUE, PREFIX, VERSION, CONCURRENCY, NAME, LEASE (ms; jobs of silent workers are looked for twice
+// in it) and BEHAVIOUR, which is
 //   echo  the job's data is its value         fail           every attempt fails
 //   hang  a job never ends                    unrecoverable  the first attempt fails for good
+//   nap   the same as echo, after 30 ms
 
 import { bullmq, obey, peer, say, survive } from './lines.mjs';
 
@@ -18,11 +20,16 @@ const behaviours = {
     throw new Error('told to fail');
   },
   hang: () => new Promise(() => {}),
+  nap: async (job) => {
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    return job.data;
+  },
   unrecoverable: async () => {
     throw new UnrecoverableError('told to fail for good');
   },
 };
 const behave = behaviours[process.env.BEHAVIOUR ?? 'echo'];
+const lease = Number(process.env.LEASE ?? 30000);
 
 const worker = new Worker(
   queue,
@@ -30,7 +37,13 @@ const worker = new Worker(
     say({ event: 'taken', id: job.id, data: job.data });
     return behave(job);
   },
-  { ...options, concurrency: Number(process.env.CONCURRENCY ?? 1) },
+  {
+    ...options,
+    concurrency: Number(process.env.CONCURRENCY ?? 1),
+    name: process.env.NAME,
+    lockDuration: lease,
+    stalledInterval: lease / 2,
+  },
 );
 survive(worker);
 worker.on('completed', (job) => say({ event: 'completed', id: job.id }));
