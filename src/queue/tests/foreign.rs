@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::queue::{Bulk, ChildKind, Finished, JobBackoff, Removal, Retry, State};
+use crate::queue::{Bulk, ChildKind, Cron, Finished, JobBackoff, Removal, Retry, State};
 use crate::redis::Reply;
 use crate::redis::testing::raw_bytes;
 use crate::retry as backoff;
@@ -136,6 +136,27 @@ fn no_hash_makes_a_reader_panic() {
         Ok(())
     };
     if let Err(wrong) = runner(4000).run(&fields(), read) {
+        panic!("{wrong}");
+    }
+}
+
+#[test]
+fn no_pattern_makes_the_cron_reader_panic_or_search_for_ever() {
+    let field = || "[0-9*?/,LWH#-]{1,6}|MON|jan|1-5|31";
+    let pattern = prop_oneof![
+        6 => vec(field(), 5..7).prop_map(|fields| fields.join(" ")),
+        1 => "@?\\PC{0,20}",
+        1 => hostile().prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+    ];
+    let zone = prop::option::of(prop_oneof![Just("Europe/Stockholm"), Just("UTC"), Just("Nowhere"), Just("")]);
+    let read = |(pattern, zone): (String, Option<&str>)| {
+        if let Ok(cron) = Cron::parse(&pattern, zone) {
+            let next = cron.next_after(NOW);
+            prop_assert!(next.is_none_or(|next| next > NOW), "{:?}", next);
+        }
+        Ok(())
+    };
+    if let Err(wrong) = runner(1500).run(&(pattern, zone), read) {
         panic!("{wrong}");
     }
 }

@@ -145,10 +145,8 @@ impl Reference {
                     self.finish(id, true, now);
                     "Finished".into()
                 }
-                Some(state) => {
-                    // Only one that has been parked bears the mark.
-                    format!("{state}")
-                }
+                // Nobody asks: see `Play::step`.
+                Some(state) => state.to_owned(),
             },
             Act::Pause => {
                 self.is_paused = true;
