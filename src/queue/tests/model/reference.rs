@@ -103,7 +103,10 @@ impl Reference {
                 format!("{back:?}")
             }
             Act::Remove { id } => match self.jobs.get(id) {
-                None => "Absent".into(),
+                None => {
+                    self.suspects.remove(id); // of a job that was cleaned away
+                    "Absent".into()
+                }
                 Some(job) if job.lock.is_some() => "Locked".into(),
                 Some(_) => {
                     self.erase(id);
