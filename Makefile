@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(abspath $(TARGET))/tools/bin:$(HOME)/.cargo/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench fmt lint docs clean
+.PHONY: help run test golden bench fmt lint docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ run: ## Install what is missing, build, and run the demo
 test: ## Install what is missing, and run all tests
 	@tests/setup/install test
 	@tests/setup/test
+
+golden: ## Record anew what Node's bullmq leaves in Redis for the scenes in tests/golden; look at the difference before committing
+	@tests/setup/install test
+	. tests/setup/tools.sh && ONETAKE_GOLDEN=record cargo nextest run --locked --features faults -E 'test(golden_files_are)'
 
 bench: ## Measure on servers of its own, and write BENCHMARKS.md (SCENE=engine: one scene; ONETAKE_BENCH_QUICK=1: a short look, nothing written)
 	@tests/setup/install test

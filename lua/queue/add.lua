@@ -2,7 +2,7 @@
 -- KEYS     1 base   "<prefix>:<queue>:"
 -- ARGV     1 now    ms
 --          2 jobs   MessagePack [[id or nil, name, data, options, timestamp, delay, priority, lifo,
---                   [deduplication id, ttl or nil, extend, replace, keep last] or nil, group or nil], ...]
+--                   [deduplication id, ttl or nil, extend, replace, keep last, reschedule] or nil, group or nil], ...]
 -- RETURNS  [[id in effect, 0 added | 1 a job of that id exists | 2 deduplicated], ...]
 -- COST     O(1) a job, O(log n) for delayed and prioritized ones
 local jobs = cmsgpack.unpack(ARGV[2])
@@ -15,7 +15,7 @@ end
 
 -- The id of the job that stands for this one, or nil: then it owns the deduplication id.
 local function deduplicate(id, job)
-  local deduplication_id, ttl, extend, replace, keep_last = unpack(job[9], 1, 5)
+  local deduplication_id, ttl, extend, replace, keep_last, reschedule = unpack(job[9], 1, 6)
   local key, next_key = base .. 'de:' .. deduplication_id, base .. 'dn:' .. deduplication_id
   local function own()
     if ttl and not keep_last then
@@ -24,7 +24,7 @@ local function deduplicate(id, job)
       redis.call('SET', key, id)
     end
   end
-  local owner = redis.call('GET', key)
+  local owner = redis.call('MGET', key)[1] -- where something else stands, GET would stop half way
   if not owner then
     own()
     return nil
@@ -57,6 +57,12 @@ local function deduplicate(id, job)
     redis.call('PEXPIRE', key, ttl)
   end
   emit('deduplicated', 'jobId', owner, 'deduplicationId', deduplication_id, 'deduplicatedJobId', id)
+  if reschedule and is_job(owner) and redis.call('ZREM', delayed_set, owner) == 1 then
+    local due = job[5] + job[6]
+    redis.call('HSET', base .. owner, 'delay', texts[job[6]])
+    push_delayed(owner, due)
+    emit('delayed', 'jobId', owner, 'delay', texts[due])
+  end
   return owner
 end
 

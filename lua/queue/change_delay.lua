@@ -7,7 +7,7 @@
 -- COST     O(log n)
 local id, delay = ARGV[2], tonumber(ARGV[3])
 local due = tonumber(ARGV[1]) + delay
-if redis.call('EXISTS', base .. id) == 0 then
+if not is_job(id) then
   return 1
 elseif redis.call('ZREM', delayed_set, id) == 0 then
   return 2

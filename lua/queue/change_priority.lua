@@ -6,7 +6,7 @@
 -- RETURNS  0 changed, 1 there is none
 -- COST     O(log n); O(waiting) for a job without a priority
 local id, priority = ARGV[1], tonumber(ARGV[2])
-if redis.call('EXISTS', base .. id) == 0 then
+if not is_job(id) then
   return 1
 end
 local group = redis.call('HGET', base .. id, group_field)

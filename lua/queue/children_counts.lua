@@ -4,9 +4,14 @@
 -- RETURNS  [unprocessed, processed, ignored, failed]
 -- COST     O(1)
 local key = base .. ARGV[1]
+
+-- Something else may stand under a key that looks like ours: then there are none.
+local function count(command, suffix)
+  local found = redis.pcall(command, key .. suffix)
+  return type(found) == 'number' and found or 0
+end
+
 return {
-  redis.call('SCARD', key .. ':dependencies'),
-  redis.call('HLEN', key .. ':processed'),
-  redis.call('HLEN', key .. ':failed'),
-  redis.call('ZCARD', key .. ':unsuccessful'),
+  count('SCARD', ':dependencies'), count('HLEN', ':processed'), count('HLEN', ':failed'),
+  count('ZCARD', ':unsuccessful'),
 }

@@ -19,9 +19,9 @@ local ages = {
 local wanted = 0
 
 local function is_old(id)
-  for _, time in ipairs(ages[state] and redis.call('HMGET', base .. id, unpack(ages[state])) or {}) do
+  for _, time in ipairs(ages[state] and fields_of(id, unpack(ages[state])) or {}) do
     if time then
-      return (tonumber(time) or 0) <= latest
+      return number_of(time) <= latest
     end
   end
   return true -- of the finished only the old ones are looked at

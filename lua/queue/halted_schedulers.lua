@@ -25,14 +25,14 @@ end
 local page = redis.call('ZRANGE', schedulers_set, start, start + limit - 1, 'WITHSCORES')
 local halted = {}
 for i = 1, #page, 2 do
-  local scheduler, due = page[i], tonumber(page[i + 1])
+  local scheduler, due = page[i], number_of(page[i + 1])
   local id = run_id(scheduler, due)
   if not will_be_taken(id) then
-    local fields = redis.call('HGETALL', scheduler_hash(scheduler))
-    local run = redis.call('HMGET', base .. id, 'opts', 'data')
-    local template = redis.call('HMGET', scheduler_hash(scheduler), 'data', 'ic')
+    local fields = redis.pcall('HGETALL', scheduler_hash(scheduler))
+    local run = fields_of(id, 'opts', 'data')
+    local template = fields_of('repeat:' .. scheduler, 'data', 'ic')
     -- A repeatable of BullMQ 5 keeps its data in its run alone, and its producer adds that one after the schedule.
-    if #fields > 0 and (run[2] or template[1] or template[2]) then
+    if not fields.err and #fields > 0 and (run[2] or template[1] or template[2]) then
       halted[#halted + 1] = { scheduler, texts[due], fields, run[1], run[2] }
     end
   end

@@ -6,7 +6,7 @@
 -- RETURNS  how many lines there are now, -1 if there is no such job
 -- COST     O(1)
 local logs, keep = base .. ARGV[1] .. ':logs', tonumber(ARGV[3])
-if redis.call('EXISTS', base .. ARGV[1]) == 0 then
+if not is_job(ARGV[1]) then
   return -1
 end
 local lines = redis.call('RPUSH', logs, ARGV[2])

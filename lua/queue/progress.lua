@@ -4,7 +4,7 @@
 --          2 progress  JSON: a listener in Node stops for good at anything else
 -- RETURNS  1 stored, 0 there is no such job
 -- COST     O(1)
-if redis.call('EXISTS', base .. ARGV[1]) == 0 then
+if not is_job(ARGV[1]) then
   return 0
 end
 redis.call('HSET', base .. ARGV[1], 'progress', ARGV[2])

@@ -4,7 +4,7 @@
 -- RETURNS  0 it waits, 1 there is none, 2 it is not delayed
 -- COST     O(log n)
 local id = ARGV[1]
-if redis.call('EXISTS', base .. id) == 0 then
+if not is_job(id) then
   return 1
 elseif redis.call('ZREM', delayed_set, id) == 0 then
   return 2

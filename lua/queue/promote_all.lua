@@ -11,7 +11,7 @@ end
 redis.call('ZREM', delayed_set, unpack(ids))
 local promoted = 0
 for _, id in ipairs(ids) do
-  if redis.call('EXISTS', base .. id) == 1 then
+  if is_job(id) then
     promote_job(id, unpack(redis.call('HMGET', base .. id, 'priority', group_field), 1, 2))
     promoted = promoted + 1
   end

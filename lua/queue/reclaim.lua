@@ -15,8 +15,8 @@ for _, id in ipairs(redis.call('LRANGE', active_list, 0, -1)) do
     redis.call('LREM', active_list, 1, id)
     redis.call('DEL', lock_of(id))
     redis.call('SREM', stalled_set, id)
-    local stored = redis.call('HMGET', base .. id, 'priority', group_field)
-    push_front(id, not stored[2] and tonumber(stored[1]) or 0)
+    local stored = fields_of(id, 'priority', group_field)
+    push_front(id, not stored[2] and number_of(stored[1]) or 0)
     emit('waiting', 'jobId', id, 'prev', 'active')
     reclaimed[#reclaimed + 1] = id
   end

@@ -21,8 +21,9 @@ end
 local recovered = {}
 for _, id in ipairs(redis.call('SMEMBERS', stalled_set)) do
   if redis.call('EXISTS', lock_of(id)) == 0 and redis.call('LREM', active_list, -1, id) > 0
-    and redis.call('EXISTS', base .. id) == 1 then
-    local times = redis.call('HINCRBY', base .. id, 'stc', 1)
+    and is_job(id) then
+    local times = number_of(redis.call('HGET', base .. id, 'stc')) + 1
+    redis.call('HSET', base .. id, 'stc', texts[times])
     if times > max_stalled and not is_scheduled(id) then
       redis.call('HSET', base .. id, 'defa', 'job stalled more than allowable limit')
     end

@@ -26,7 +26,7 @@ if ARGV[3] == '1' then
     end
   end
 end
-local job = redis.call('HMGET', key, 'deid', 'parentKey', 'parent', group_field)
+local job = fields_of(id, 'deid', 'parentKey', 'parent', group_field)
 local is_known = redis.call('EXISTS', key) == 1
 local previous = take_out(base, id)
 if job[4] and grouping().drop(id, job[4]) then

@@ -6,7 +6,7 @@
 -- RETURNS  0 it waits, 1 there is none, 2 it is not in that state
 -- COST     O(log n)
 local id, wanted = ARGV[1], ARGV[2]
-if redis.call('EXISTS', base .. id) == 0 then
+if not is_job(id) then
   return 1
 end
 for _, state in ipairs(wanted == '' and { 'completed', 'failed' } or { wanted }) do

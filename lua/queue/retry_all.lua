@@ -13,7 +13,7 @@ end
 redis.call('ZREM', base .. state, unpack(ids))
 local retried = 0
 for _, id in ipairs(ids) do
-  if redis.call('EXISTS', base .. id) == 1 then
+  if is_job(id) then
     retry_job(id, state, false)
     retried = retried + 1
   end

@@ -11,15 +11,15 @@
 local now = tonumber(ARGV[1])
 local run = cmsgpack.unpack(ARGV[2])
 local scheduler, taken, after, due = run[1], run[2], run[3], run[4]
-local score = tonumber(redis.call('ZSCORE', schedulers_set, scheduler) or nil)
-local definition = redis.call('HMGET', scheduler_hash(scheduler), 'name', 'data', 'every', 'ic')
+local score = whole(redis.call('ZSCORE', schedulers_set, scheduler) or nil)
+local definition = fields_of('repeat:' .. scheduler, 'name', 'data', 'every', 'ic')
 if not score or not (definition[1] or definition[3] or definition[4]) then
   return { 2 }
 elseif taken ~= run_id(scheduler, score) then
   return { 1 }
 end
 if not due then
-  local every = tonumber(definition[3])
+  local every = whole(definition[3])
   if not every or every < 1 then
     return { 2 }
   end
@@ -47,7 +47,7 @@ if not data and not definition[4] then
   data = run[8] -- repeatables of BullMQ 5 keep their data in their runs alone
   redis.call('HSET', scheduler_hash(scheduler), 'data', data)
 end
-redis.call('HINCRBY', scheduler_hash(scheduler), 'ic', 1)
+redis.call('HSET', scheduler_hash(scheduler), 'ic', texts[number_of(definition[4]) + 1])
 add_run(scheduler, due, now, {
   name = definition[1] or scheduler, data = data or '{}', options = run[5], priority = run[6], lifo = run[7],
   is_cron = run[9],

@@ -8,9 +8,9 @@ local start, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local page = limit > 0 and redis.call('ZRANGE', schedulers_set, start, start + limit - 1, 'WITHSCORES') or {}
 local schedulers = {}
 for i = 1, #page, 2 do
-  local fields = redis.call('HGETALL', scheduler_hash(page[i]))
-  if #fields > 0 then
-    schedulers[#schedulers + 1] = { page[i], texts[tonumber(page[i + 1])], fields }
+  local fields = redis.pcall('HGETALL', scheduler_hash(page[i]))
+  if not fields.err and #fields > 0 then
+    schedulers[#schedulers + 1] = { page[i], texts[number_of(page[i + 1])], fields }
   end
 end
 return { redis.call('ZCARD', schedulers_set), schedulers }

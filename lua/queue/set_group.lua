@@ -12,7 +12,7 @@ local group = ARGV[2]
 local function recall()
   for _, id in ipairs(redis.call('HKEYS', group_key('ahead', group))) do
     if redis.call('LREM', wait_list, -1, id) > 0 or redis.call('LREM', paused_list, -1, id) > 0 then
-      grouping().enter_line(id, group, tonumber(redis.call('HGET', base .. id, 'priority') or nil) or 0, true)
+      grouping().enter_line(id, group, number_of(fields_of(id, 'priority')[1]), true)
     end
   end
 end

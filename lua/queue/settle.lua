@@ -27,7 +27,7 @@ end
 
 -- What forbids the end, or nil. Nothing is written before.
 local function refusal(id, job, held_by, token, act)
-  if held_by ~= token or not job[1] and redis.call('EXISTS', base .. id) == 0 then
+  if held_by ~= token or not job[1] and not is_job(id) then
     return 1
   end
   if are_parents and act == 'complete' then
@@ -70,8 +70,7 @@ end
 
 local function fail_attempt(id, job, reason, stack)
   redis.call('HSET', base .. id, 'failedReason', reason, 'stacktrace',
-    stacks_with(job[4], stack, options_of(job[1]).stackTraceLimit))
-  redis.call('HINCRBY', base .. id, 'atm', 1)
+    stacks_with(job[4], stack, options_of(job[1]).stackTraceLimit), 'atm', texts[number_of(job[2]) + 1])
 end
 
 local function delay_until(id, due)
@@ -101,9 +100,9 @@ function acts.retry(id, job, reason, stack, delay)
   if delay > 0 then
     delay_until(id, now + delay)
   elseif groups_of_jobs[id] then
-    grouping().enter_line(id, groups_of_jobs[id], tonumber(job[3]) or 0)
+    grouping().enter_line(id, groups_of_jobs[id], number_of(job[3]))
   else
-    push_waiting(id, tonumber(job[3]) or 0, options_of(job[1]).lifo == true)
+    push_waiting(id, number_of(job[3]), options_of(job[1]).lifo == true)
     emit('waiting', 'jobId', id, 'prev', 'active')
   end
 end
@@ -113,7 +112,7 @@ function acts.delay(id, _, _, _, due)
 end
 
 function acts.wait(id, job)
-  push_front(id, not groups_of_jobs[id] and tonumber(job[3]) or 0)
+  push_front(id, not groups_of_jobs[id] and number_of(job[3]) or 0)
   emit('waiting', 'jobId', id, 'prev', 'active')
 end
 
@@ -132,7 +131,7 @@ for first = 1, #ended, step do
   local jobs, leaving = {}, {}
   for i = first, math.min(first + step - 1, #ended) do
     local id, token, act = ended[i][1], ended[i][2], ended[i][3]
-    jobs[i] = redis.call('HMGET', base .. id, unpack(ending_fields))
+    jobs[i] = fields_of(id, unpack(ending_fields))
     outcomes[i] = refusal(id, jobs[i], locks[i], token, act) or 0
     if outcomes[i] == 0 then
       leaving[#leaving + 1] = id
@@ -146,7 +145,7 @@ for first = 1, #ended, step do
       left[id] = nil -- an attempt that is told twice ends once
       released[#released + 1], lock_keys[#lock_keys + 1] = id, lock_of(id)
       if has_groups then
-        groups_of_jobs[id] = redis.call('HGET', base .. id, group_field) or nil
+        groups_of_jobs[id] = fields_of(id, group_field)[1] or nil
         if attempt[3] ~= 'wait' then -- one that is put back has had its turn, and keeps its place
           grouping().end_release(id)
         end

@@ -18,7 +18,7 @@ local function bring_back(id, group, priority)
     grouping().begin_release(id, group)
   elseif redis.call('ZREM', prioritized_set, id) == 1
     or redis.call('LPOS', wait_list, id, 'MAXLEN', 1000) and redis.call('LREM', wait_list, 1, id) == 1 then
-    grouping().enter_line(id, group, tonumber(priority) or 0)
+    grouping().enter_line(id, group, number_of(priority))
   end
 end
 

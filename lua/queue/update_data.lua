@@ -4,7 +4,7 @@
 --          2 data  JSON: with anything else nobody could run the job
 -- RETURNS  0 replaced, 1 there is none
 -- COST     O(1)
-if redis.call('EXISTS', base .. ARGV[1]) == 0 then
+if not is_job(ARGV[1]) then
   return 1
 end
 redis.call('HSET', base .. ARGV[1], 'data', ARGV[2])

@@ -67,8 +67,19 @@ struct Packed<'a> {
     delay_ms: Millis,
     priority: u32,
     lifo: bool,
-    deduplication: Option<(&'a str, Option<i64>, bool, bool, bool)>,
+    deduplication: Option<PackedDeduplication<'a>>,
     group: Option<&'a str>,
+}
+
+/// An array as well.
+#[derive(Serialize)]
+struct PackedDeduplication<'a> {
+    id: &'a str,
+    ttl_ms: Option<i64>,
+    extend: bool,
+    replace: bool,
+    keep_last_if_active: bool,
+    reschedule: bool,
 }
 
 impl Queue {
@@ -149,9 +160,13 @@ impl Add {
             delay_ms: self.options.delay_ms,
             priority: self.options.priority,
             lifo: self.options.lifo,
-            deduplication: self.options.deduplication.as_ref().map(|deduplication| {
-                let d = deduplication;
-                (d.id.as_str(), d.ttl_ms, d.extend, d.replace, d.keep_last_if_active)
+            deduplication: self.options.deduplication.as_ref().map(|deduplication| PackedDeduplication {
+                id: &deduplication.id,
+                ttl_ms: deduplication.ttl_ms,
+                extend: deduplication.extend,
+                replace: deduplication.replace,
+                keep_last_if_active: deduplication.keep_last_if_active,
+                reschedule: deduplication.reschedule,
             }),
             group: self.options.group.as_deref(),
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::change::flag;
+use super::keys::is_job_id;
 use super::{Error, Queue, plain, scripts};
 use crate::clock::Millis;
 use crate::redis::Error as RedisError;
@@ -55,6 +56,9 @@ impl Queue {
     /// # Errors
     /// `Redis`.
     pub async fn progress(&self, id: &str, progress: &RawValue) -> Result<bool, Error> {
+        if !is_job_id(id) {
+            return Ok(false);
+        }
         let args = vec![Bytes::copy_from_slice(id.as_bytes()), Bytes::copy_from_slice(progress.get().as_bytes())];
         Ok(self.run(&scripts::PROGRESS, args).await?.int()? == 1)
     }
@@ -64,6 +68,9 @@ impl Queue {
     /// # Errors
     /// `Redis`.
     pub async fn log(&self, id: &str, line: &str, keep: Option<u32>) -> Result<Option<u64>, Error> {
+        if !is_job_id(id) {
+            return Ok(None);
+        }
         let args = vec![
             Bytes::copy_from_slice(id.as_bytes()),
             Bytes::copy_from_slice(line.as_bytes()),
@@ -89,6 +96,9 @@ impl Queue {
     }
 
     async fn remove_job(&self, id: &str, children: bool, now: Millis) -> Result<Removal, Error> {
+        if !is_job_id(id) {
+            return Ok(Removal::Absent); // the queue's own keys are no jobs
+        }
         let args = vec![plain(now), Bytes::copy_from_slice(id.as_bytes()), flag(children), plain(MOST_DESCENDANTS)];
         let reply = self.run(&scripts::REMOVE, args).await?;
         Ok(match reply.int()? {

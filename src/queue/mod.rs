@@ -74,6 +74,8 @@ struct Inner {
     name: QueueName,
     retention: Retention,
     groups: GroupDefaults,
+    #[cfg(test)]
+    fault: Option<tests::Fault>,
 }
 
 /// How many finished jobs stay, where a job's own options do not say.
@@ -109,7 +111,15 @@ impl Queue {
         groups: GroupDefaults,
     ) -> Self {
         let keys = Keys::new(redis.namespace(), prefix, &name);
-        Self(Arc::new(Inner { redis, keys, name, retention, groups }))
+        Self(Arc::new(Inner {
+            redis,
+            keys,
+            name,
+            retention,
+            groups,
+            #[cfg(test)]
+            fault: None,
+        }))
     }
 
     pub fn name(&self) -> &QueueName {
@@ -129,6 +139,10 @@ impl Queue {
     }
 
     async fn run(&self, script: &Script, mut args: Vec<Bytes>) -> Result<Reply, Error> {
+        #[cfg(test)]
+        let broken = self.0.fault.as_ref().and_then(|fault| fault.in_script(script));
+        #[cfg(test)]
+        let script = broken.as_ref().unwrap_or(script);
         let keys = vec![self.0.keys.base().to_owned(), self.0.keys.groups().to_owned()];
         args.push(self.0.groups.packed());
         Ok(self.0.redis.run(script, keys, args).await?)

@@ -111,6 +111,8 @@ pub struct Deduplication {
     pub replace: bool,
     /// The last add while the job runs becomes the next job.
     pub keep_last_if_active: bool,
+    /// A further add gives a delayed job its delay, and is dropped otherwise. BullMQ 5 knows nothing of this.
+    pub reschedule: bool,
 }
 
 impl JobOptions {
@@ -238,16 +240,22 @@ fn read_deduplication(value: &Value) -> Option<Deduplication> {
         extend: flag("extend"),
         replace: flag("replace"),
         keep_last_if_active: flag("keepLastIfActive"),
+        reschedule: flag("reschedule"),
     })
 }
 
 fn write_deduplication(deduplication: &Deduplication) -> Value {
-    let Deduplication { id, ttl_ms, extend, replace, keep_last_if_active } = deduplication;
+    let Deduplication { id, ttl_ms, extend, replace, keep_last_if_active, reschedule } = deduplication;
     let mut value = json!({ "id": id });
     if let Some(ttl_ms) = ttl_ms {
         value["ttl"] = json!(ttl_ms);
     }
-    for (name, flag) in [("extend", extend), ("replace", replace), ("keepLastIfActive", keep_last_if_active)] {
+    for (name, flag) in [
+        ("extend", extend),
+        ("replace", replace),
+        ("keepLastIfActive", keep_last_if_active),
+        ("reschedule", reschedule),
+    ] {
         if *flag {
             value[name] = json!(true);
         }

@@ -16,6 +16,12 @@ impl Script {
         Self { name, text, sha1 }
     }
 
+    /// The same with something else in one place, for tests of tests; `None` where that place is not.
+    #[cfg(test)]
+    pub(crate) fn broken(&self, place: &str, by: &str) -> Option<Self> {
+        self.text.contains(place).then(|| Self::new(self.name, &[&self.text.replace(place, by)]))
+    }
+
     /// The verb, as in spans and metrics.
     pub fn name(&self) -> &'static str {
         self.name

@@ -82,9 +82,15 @@ fn spawn(port: u16, password: Option<&str>, folder: &TempDir) -> Child {
 
 /// Any command, for what tests look at or break.
 pub(crate) async fn raw(redis: &Redis, words: &[&str]) -> Reply {
-    let name: &'static str = words[0].to_owned().leak();
-    let args = words[1..].iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
-    redis.command(name, args).await.unwrap_or_else(|error| panic!("{words:?}: {error:?}"))
+    let args = words[1..].iter().map(|word| word.as_bytes().to_vec()).collect();
+    raw_bytes(redis, words[0], args).await
+}
+
+/// As [`raw`], where the words need not be texts.
+pub(crate) async fn raw_bytes(redis: &Redis, name: &str, args: Vec<Vec<u8>>) -> Reply {
+    let name: &'static str = name.to_owned().leak();
+    let sent = args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect();
+    redis.command(name, sent).await.unwrap_or_else(|error| panic!("{name} {args:?}: {error:?}"))
 }
 
 /// As [`raw`], with the answer as one readable text: lists in brackets, nil as `-`.

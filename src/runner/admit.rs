@@ -7,15 +7,15 @@ use crate::queue::{How, Job, Record};
 
 /// A job that nobody may work on, and how it ends.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub struct Refused {
     pub id: String,
     pub how: How,
 }
 
 /// # Errors
 /// A job whose data or options nobody can read, and, where it `heeds` that, one that BullMQ marked to be failed.
-pub(super) fn admit(record: Record, queue: &QueueName, heeds: bool) -> Result<Box<Job>, Refused> {
-    let fail = |id, reason| Err(Refused { id, how: How::Fail { reason, stack: None } });
+pub fn admit(record: Record, queue: &QueueName, heeds: bool) -> Result<Box<Job>, Refused> {
+    let fail = |id, reason| Err(Refused { id, how: for_good(reason) });
     match record {
         Record::Unreadable { id, reason } => {
             warn!(%queue, job.id = %id, "job {id} is unreadable: {reason}");
@@ -26,4 +26,9 @@ pub(super) fn admit(record: Record, queue: &QueueName, heeds: bool) -> Result<Bo
             None => Ok(job),
         },
     }
+}
+
+/// Failed for good, with the reason in place of a stack: dashboards show the last one.
+pub fn for_good(reason: String) -> How {
+    How::Fail { stack: Some(reason.clone()), reason }
 }

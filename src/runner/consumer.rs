@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::admit::{self, Refused};
+use super::admit::{Refused, admit, for_good};
 use super::{Handler, Hold, Stopped, schedule, upkeep};
 use crate::clock::{Clock, millis};
 use crate::id;
-use crate::queue::{Ended, How, Queue, Record, Settlement, Take, Taken};
+use crate::queue::{Ended, Queue, Record, Settlement, Take, Taken};
 use crate::redis::Wake;
 
 /// Settlements in one call at most: more gain nothing, and hold Redis up.
@@ -132,7 +132,7 @@ impl Consumer {
                         .await;
                     next_stalled_check = Instant::now() + self.limits.stalled_interval;
                 }
-                if is_unsure && self.reclaim(&unsettled).await {
+                if is_unsure && self.reclaim(&mut unsettled).await {
                     is_unsure = false;
                 }
                 let room = if stopping_since.is_some() || is_unsure { 0 } else { self.room() };
@@ -221,7 +221,7 @@ impl Consumer {
 
     fn start(&mut self, record: Record) {
         let token = self.token.clone();
-        let job = match admit::admit(record, self.queue.name(), !self.handler.is_durable()) {
+        let job = match admit(record, self.queue.name(), !self.handler.is_durable()) {
             Ok(job) => job,
             Err(Refused { id, how }) => {
                 let _ = self.done.send(Ended { id, token, how });
@@ -242,7 +242,7 @@ impl Consumer {
                 }
             };
             let handled = AssertUnwindSafe(handling).catch_unwind().await;
-            let how = handled.unwrap_or_else(|_| How::Fail { reason: "the processor panicked".into(), stack: None });
+            let how = handled.unwrap_or_else(|_| for_good("the processor panicked".into()));
             let _ = done.send(Ended { id: id.clone(), token, how });
             running.lock().expect("no user panics inside").remove(&id);
         });
@@ -271,8 +271,13 @@ impl Consumer {
     }
 
     /// Puts back what a lost answer had taken. True when that is known to be done.
-    async fn reclaim(&self, unsettled: &[Ended]) -> bool {
+    async fn reclaim(&mut self, unsettled: &mut Vec<Ended>) -> bool {
         let mut held: Vec<String> = self.running.lock().expect("no user panics inside").keys().cloned().collect();
+        // A task tells how its job ended before it takes it from `running`: one that is in neither place has not been taken
+        // here. In another order, a job that ends just now would be given away with its result in hand.
+        while let Ok(ended) = self.ended.try_recv() {
+            unsettled.push(ended);
+        }
         held.extend(unsettled.iter().map(|ended| ended.id.clone()));
         self.queue.reclaim(&self.token, &held).await.is_ok()
     }
@@ -291,7 +296,7 @@ fn refused(batch: Vec<Ended>, settlements: &[Settlement]) -> Vec<Ended> {
             Settlement::ChildrenPending => "the job has children that are not done",
             Settlement::ChildFailed => "a child of the job failed",
         };
-        again.push(Ended { how: How::Fail { reason: reason.into(), stack: None }, ..ended });
+        again.push(Ended { how: for_good(reason.into()), ..ended });
     }
     again
 }

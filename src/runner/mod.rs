@@ -36,6 +36,7 @@ use crate::processor::Failure;
 use crate::queue::{How, Job};
 use crate::store::Query;
 
+pub use admit::{Refused, admit, for_good};
 pub use claims::{Claim, Claims, Handed, Rules};
 pub use consumer::{Consumer, Limits};
 pub use follow::Followers;

@@ -35,7 +35,7 @@ impl Handler for PlainJobs {
             queue: self.queue.name().to_string(),
             name: job.name.clone(),
             data: job.data.clone(),
-            attempt: job.attempts_made + 1,
+            attempt: job.attempts_made.saturating_add(1),
             scratch: scratch.path.clone(),
         };
         let (queue, id) = (self.queue.clone(), job.id.clone());
@@ -81,7 +81,7 @@ pub fn failed(job: &Job, failure: &Failure, settings: &config::Queue, now: Milli
         return How::Delay { until_ms: now + millis(*delay) };
     }
     let attempts = if job.options.attempts == 0 { settings.attempts } else { job.options.attempts };
-    let attempt = job.attempts_made + 1;
+    let attempt = job.attempts_made.saturating_add(1);
     if matches!(failure, Failure::Final { .. }) || attempt >= attempts {
         return How::Fail { stack: Some(reason.clone()), reason };
     }

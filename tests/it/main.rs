@@ -4,16 +4,20 @@
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
 //! starts with `node`, one that needs Python in one with `python` in its name. Those that start no server at all are in `packaging`.
 
+mod books;
 mod crash;
 mod delivery;
 mod flight;
 mod flows;
+mod golden;
 mod groups;
 mod harness;
+mod hostile;
 mod leaks;
 mod locks;
 mod loss;
 mod main_job;
+mod mixed;
 mod node_peers;
 mod orders;
 mod packaging;

@@ -1,8 +1,10 @@
 // A plain BullMQ worker. Says {event: "ready"}, {event: "taken", id, data}, {event: "completed", id} and
 // {event: "failed", id, error}. The line {"stop": true} closes it gracefully and is answered by {event: "closed"}.
-// Environment: REDIS_URL, QUEUE, PREFIX, VERSION, CONCURRENCY, LOCK and STALLED (both in ms) and BEHAVIOUR, which is
+// Environment: REDIS_URL, QUEUE, PREFIX, VERSION, CONCURRENCY, NAME, LEASE (ms; jobs of silent workers are looked for twice
+// in it) and BEHAVIOUR, which is
 //   echo  the job's data is its value         fail           every attempt fails
 //   hang  a job never ends                    unrecoverable  the first attempt fails for good
+//   nap   the same as echo, after 30 ms
 
 import { bullmq, obey, peer, say, survive } from './lines.mjs';
 
@@ -18,11 +20,16 @@ const behaviours = {
     throw new Error('told to fail');
   },
   hang: () => new Promise(() => {}),
+  nap: async (job) => {
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    return job.data;
+  },
   unrecoverable: async () => {
     throw new UnrecoverableError('told to fail for good');
   },
 };
 const behave = behaviours[process.env.BEHAVIOUR ?? 'echo'];
+const lease = Number(process.env.LEASE ?? 30000);
 
 const worker = new Worker(
   queue,
@@ -33,8 +40,9 @@ const worker = new Worker(
   {
     ...options,
     concurrency: Number(process.env.CONCURRENCY ?? 1),
-    lockDuration: Number(process.env.LOCK ?? 30000),
-    stalledInterval: Number(process.env.STALLED ?? 30000),
+    name: process.env.NAME,
+    lockDuration: lease,
+    stalledInterval: lease / 2,
   },
 );
 survive(worker);

@@ -9,9 +9,9 @@ local function keep_of(option, default)
   if kind == 'boolean' then
     return { count = option and 0 or -1 }
   elseif kind == 'number' then
-    return { count = math.floor(option) }
+    return { count = whole(option) or -1 }
   elseif kind == 'table' then
-    return { count = tonumber(option.count) or -1, age = tonumber(option.age), limit = tonumber(option.limit) }
+    return { count = whole(option.count) or -1, age = whole(option.age), limit = whole(option.limit) }
   end
   return { count = default[1], age = default[2], limit = default[3] }
 end
@@ -43,7 +43,7 @@ local function remove_finished(set, ids, now)
   -- A child that completed has left its parent's dependencies; one that failed may still be there.
   if set == failed_set then
     for _, id in ipairs(ids) do
-      local parent = redis.call('HMGET', base .. id, 'parentKey', 'parent')
+      local parent = fields_of(id, 'parentKey', 'parent')
       detach_child(id, parent[1], parent[2], now)
     end
   end
@@ -57,7 +57,7 @@ local function prune_finished(now)
   for _, pruning in pairs(prunings) do
     local set, keep = pruning[1], pruning[2]
     if keep.age then
-      local limit = math.min(keep.limit or 1000, 1000)
+      local limit = math.max(0, math.min(keep.limit or 1000, 1000))
       local before = now - keep.age * 1000
       remove_finished(set, redis.call('ZREVRANGEBYSCORE', set, before, '-inf', 'LIMIT', 0, limit), now)
     end
@@ -70,13 +70,13 @@ end
 -- The stacks of all failed attempts, oldest first, with `stack` as the newest; JSON text.
 local function stacks_with(stored, stack, limit)
   local readable, stacks = pcall(cjson.decode, stored or '[]')
-  if not readable or type(stacks) ~= 'table' then
+  if not readable or type(stacks) ~= 'table' or (#stacks == 0 and next(stacks) ~= nil) then
     stacks = {}
   end
   if stack then
     stacks[#stacks + 1] = stack
   end
-  local most = tonumber(limit) or 100
+  local most = math.max(0, whole(limit) or 100)
   while #stacks > most do
     table.remove(stacks, 1)
   end
@@ -86,8 +86,8 @@ end
 -- keepLastIfActive: the last add that came while the owner ran becomes the next job.
 local function add_stored_next(deduplication_id, now)
   local key = base .. 'dn:' .. deduplication_id
-  local flat = redis.call('HGETALL', key)
-  if #flat == 0 then
+  local flat = redis.pcall('HGETALL', key)
+  if flat.err or #flat == 0 then
     return
   end
   local stored = {}
@@ -99,7 +99,7 @@ local function add_stored_next(deduplication_id, now)
   local id = stored.jid or string.format('%.0f', counted)
   local options = options_of(stored.opts)
   local deduplication = type(options.de) == 'table' and options.de or {}
-  local ttl = tonumber(deduplication.ttl)
+  local ttl = whole(deduplication.ttl)
   if ttl and ttl > 0 and not deduplication.keepLastIfActive then
     redis.call('SET', base .. 'de:' .. deduplication_id, id, 'PX', ttl)
   else
@@ -113,7 +113,7 @@ local function add_stored_next(deduplication_id, now)
   end
   create_job({
     id = id, name = stored.name or '', data = stored.data or '{}', options = stored.opts or '{}', timestamp = now,
-    delay = tonumber(options.delay) or 0, priority = tonumber(options.priority) or 0, lifo = options.lifo == true,
+    delay = number_of(options.delay), priority = number_of(options.priority), lifo = options.lifo == true,
   }, extra)
   if stored.pdk then
     redis.call('SADD', stored.pdk, base .. id)
@@ -123,7 +123,7 @@ end
 -- The owner's end frees its deduplication id, unless that runs for a fixed time.
 local function release_deduplication(id, deduplication_id, now)
   local key = base .. 'de:' .. deduplication_id
-  if redis.call('GET', key) == id and redis.call('PTTL', key) <= 0 then
+  if redis.call('MGET', key)[1] == id and redis.call('PTTL', key) <= 0 then
     redis.call('DEL', key)
     add_stored_next(deduplication_id, now)
   end
@@ -133,7 +133,7 @@ end
 -- The caller has taken the id out of its state.
 local function finish_job(id, job, ending, keep_default, now)
   local key, options = base .. id, options_of(job[1])
-  local attempts_made = (tonumber(job[2]) or 0) + 1
+  local attempts_made = number_of(job[2]) + 1
   local parent_key, parent_json, deduplication_id = job[5], job[6], job[7]
   local set, keep
   if ending.completes then
@@ -147,7 +147,7 @@ local function finish_job(id, job, ending, keep_default, now)
   if parent_key then
     flush_finished() -- whether the parent has failed is asked of its set
     local tell = ending.completes and child_completed or child_failed
-    tell(id, parent_key, parent_json, ending.text, now)
+    pcall(tell, id, parent_key, parent_json, ending.text, now) -- as with detach_child
   end
   if keep.count == 0 then
     delete_job(id)
@@ -167,7 +167,7 @@ local function finish_job(id, job, ending, keep_default, now)
     emit('completed', 'jobId', id, 'returnvalue', ending.text, 'prev', 'active')
   else
     emit('failed', 'jobId', id, 'failedReason', ending.text, 'prev', 'active')
-    if attempts_made >= (tonumber(options.attempts) or 0) then
+    if attempts_made >= number_of(options.attempts) then
       emit('retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
     end
   end

@@ -1,13 +1,16 @@
 -- queue/parts/gate.lua: the queue's settings, its event stream and its wake-up marker. Needs keys.lua.
 local gate = redis.call('HMGET', meta_hash, 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents')
 local is_paused = gate[1] ~= false
-local concurrency = tonumber(gate[2]) -- at most so many active jobs in the whole queue
-local rate_max, rate_ms = tonumber(gate[3]), tonumber(gate[4])
-local max_events = tonumber(gate[5])
+local concurrency = whole(gate[2]) -- at most so many active jobs in the whole queue
+local rate_max, rate_ms = whole(gate[3]), whole(gate[4])
+local max_events = whole(gate[5])
 
 -- Whole numbers as text: redis.call would format each of them anew, which costs more than most commands.
 local texts = setmetatable({}, {
   __index = function(known, number)
+    if number ~= number then
+      return '0' -- a table has no place for what is no number
+    end
     local text = string.format('%.0f', number)
     known[number] = text
     return text
@@ -50,7 +53,7 @@ local function close_gate()
       redis.call('ZADD', marker_set, due, '1')
     end
   end
-  if not max_events then
+  if not max_events or max_events < 0 then
     max_events = 10000
     redis.call('HSET', meta_hash, 'opts.maxLenEvents', max_events)
   end

@@ -278,9 +278,9 @@ end
 -- A job that was taken out of delayed waits. `priority` and `group` are as its hash has them.
 local function promote_job(id, priority, group)
   if group then
-    grouping().enter_line(id, group, tonumber(priority) or 0)
+    grouping().enter_line(id, group, number_of(priority))
   else
-    push_waiting(id, tonumber(priority) or 0, false)
+    push_waiting(id, number_of(priority), false)
     emit('waiting', 'jobId', id, 'prev', 'delayed')
   end
   redis.call('HSET', base .. id, 'delay', '0')

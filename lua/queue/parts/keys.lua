@@ -22,6 +22,27 @@ local function lock_of(id)
   return base .. id .. ':lock'
 end
 
+-- What stands in hashes was written by many clients, and by people. Lua reads "nan", "inf" and "0x10" as numbers, too.
+-- A whole number, or nil.
+local function whole(text)
+  local number = tonumber(text)
+  return number and math.abs(number) < 9e15 and math.floor(number) or nil
+end
+
+local function number_of(text)
+  return whole(text) or 0
+end
+
+-- Fields of a job's hash; none where something else stands under its key.
+local function fields_of(id, ...)
+  local fields = redis.pcall('HMGET', base .. id, ...)
+  return fields.err and {} or fields
+end
+
+local function is_job(id)
+  return redis.call('TYPE', base .. id).ok == 'hash'
+end
+
 -- Whether `id` is in `list`, looking at its last `most` items; true as well when the list is longer than that.
 local function may_be_in(list, id, most)
   if redis.call('LPOS', list, id, 'RANK', -1, 'MAXLEN', most) then

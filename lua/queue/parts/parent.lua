@@ -8,7 +8,7 @@ end
 -- Runs the parent, which the caller has taken out of its state.
 local function start_parent(queue, id, now)
   local stored = redis.call('HMGET', queue .. id, 'delay', 'priority')
-  local delay, priority = tonumber(stored[1]) or 0, tonumber(stored[2]) or 0
+  local delay, priority = number_of(stored[1]), number_of(stored[2])
   if delay > 0 then
     add_delayed(queue, id, now + delay)
     tell_queue(queue, 'delayed', 'jobId', id, 'delay', now + delay)
@@ -23,7 +23,7 @@ local function start_parent(queue, id, now)
   end
   tell_queue(queue, 'waiting', 'jobId', id, 'prev', 'waiting-children')
   local settings = redis.call('HMGET', queue .. 'meta', 'paused', 'concurrency')
-  local limit = tonumber(settings[2])
+  local limit = whole(settings[2])
   if not settings[1] and not (limit and redis.call('LLEN', queue .. 'active') >= limit) then
     redis.call('ZADD', queue .. 'marker', 0, '0')
   end
@@ -53,13 +53,18 @@ local function release_if_last(parent_key, queue, id, now)
 end
 
 -- A child that is deleted before its end no longer holds its parent up.
-local function detach_child(id, parent_key, parent_json, now)
+local function detach(id, parent_key, parent_json, now)
   if parent_key and redis.call('SREM', parent_key .. ':dependencies', base .. id) == 1 then
     local queue, parent_id = parent_of(parent_key, parent_json)
     if queue then
       release_if_last(parent_key, queue, parent_id, now)
     end
   end
+end
+
+-- A parent's key comes from the child's hash, and anything may stand under it: that must not keep a child from its end.
+local function detach_child(...)
+  pcall(detach, ...)
 end
 
 local function child_completed(id, parent_key, parent_json, value, now)

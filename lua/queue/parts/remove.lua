@@ -26,7 +26,7 @@ end
 -- A deduplication id that the job owns is free again. Also for another queue, by its base.
 local function free_deduplication(queue, id, deduplication_id)
   local key = queue .. 'de:' .. deduplication_id
-  if redis.call('GET', key) == id then
+  if redis.call('MGET', key)[1] == id then -- for what is no text, MGET says nothing where GET fails
     redis.call('DEL', key, queue .. 'dn:' .. deduplication_id)
   end
 end

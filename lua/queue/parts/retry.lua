@@ -1,7 +1,7 @@
 -- queue/parts/retry.lua: makes a finished job wait again. Needs groups.lua, options.lua and parent.lua.
 
 -- The parent counts on the child again, and stays where it is itself.
-local function reattach_child(id, parent_key, state)
+local function reattach(id, parent_key, state)
   if not parent_key or redis.call('EXISTS', parent_key) == 0 then
     return
   end
@@ -17,6 +17,10 @@ local function reattach_child(id, parent_key, state)
   end
 end
 
+local function reattach_child(...)
+  pcall(reattach, ...) -- as with detach_child
+end
+
 -- The caller has taken the id out of `state`. With `anew`, its attempts are counted from 0 again.
 local function retry_job(id, state, anew)
   local key = base .. id
@@ -27,9 +31,9 @@ local function retry_job(id, state, anew)
   end
   reattach_child(id, job[3], state)
   if job[4] then
-    grouping().enter_line(id, job[4], tonumber(job[1]) or 0)
+    grouping().enter_line(id, job[4], number_of(job[1]))
   else
-    push_waiting(id, tonumber(job[1]) or 0, options_of(job[2]).lifo == true)
+    push_waiting(id, number_of(job[1]), options_of(job[2]).lifo == true)
     emit('waiting', 'jobId', id, 'prev', state)
   end
 end

@@ -25,14 +25,14 @@ end
 -- The caller takes the ids out of their state.
 local function erase_jobs(ids, now)
   for _, id in ipairs(ids) do
-    local job = redis.call('HMGET', base .. id, 'deid', 'parentKey', 'parent', group_field)
+    local job = fields_of(id, 'deid', 'parentKey', 'parent', group_field)
     if job[1] then
       free_deduplication(base, id, job[1])
     end
     if job[4] then
       grouping().drop(id, job[4])
     end
-    drop_child(id, job[2], job[3], now)
+    pcall(drop_child, id, job[2], job[3], now) -- as with detach_child
   end
   delete_jobs(ids)
 end

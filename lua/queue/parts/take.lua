@@ -8,8 +8,8 @@ local function promote_due(now)
   end
   redis.call('ZREM', delayed_set, unpack(ids))
   for _, id in ipairs(ids) do
-    local stored = redis.call('HMGET', base .. id, 'priority', 'delay', group_field)
-    if stored[1] or stored[2] or redis.call('EXISTS', base .. id) == 1 then
+    local stored = fields_of(id, 'priority', 'delay', group_field)
+    if stored[1] or stored[2] or is_job(id) then
       promote_job(id, stored[1], stored[3])
     end
   end
@@ -111,7 +111,7 @@ local function take_jobs(request, now, has_groups)
       local starts, fails = 0, false
       for f = 1, #fields, 2 do
         if fields[f] == 'ats' then
-          starts = tonumber(fields[f + 1]) or 0
+          starts = number_of(fields[f + 1])
         elseif fields[f] == 'defa' then
           fails = true
         end

@@ -6,9 +6,12 @@ mod bulk;
 mod change;
 mod family;
 mod flow;
+mod foreign;
 mod groups;
 mod invariant;
 mod limits;
+mod matrix;
+mod model;
 mod parked;
 mod schedulers;
 mod settle;
@@ -22,6 +25,8 @@ use crate::clock::Millis;
 use crate::id::QueueName;
 use crate::redis::Redis;
 use crate::redis::testing::{Server, raw, shown};
+
+pub(super) use model::Fault;
 
 /// A Monday in 2026; scripts get their time from the caller, so it stands still unless a test moves it.
 const NOW: Millis = 1_795_169_113_796;
@@ -44,6 +49,14 @@ impl World {
         let name = QueueName::parse("q").expect("a plain name");
         let queue = Queue::with_retention(redis.clone(), "bull", name, retention);
         Self { server, redis, queue }
+    }
+
+    /// With a queue whose scripts have a fault.
+    async fn broken(fault: Option<Fault>) -> Self {
+        let mut world = Self::new().await;
+        let inner = std::sync::Arc::get_mut(&mut world.queue.0).expect("nobody else has it yet");
+        inner.fault = fault;
+        world
     }
 
     /// Adds one job now; its id.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -150,6 +151,8 @@ pub enum Behaviour {
     Unrecoverable,
     /// No job ever ends.
     Hang,
+    /// The job's data is its value, after 30 ms.
+    Nap,
 }
 
 /// A plain BullMQ worker.
@@ -164,7 +167,13 @@ impl Worker {
 
     /// One whose jobs are found soon after it died, and that soon finds those of others.
     pub async fn start_quick(peer: &Peer, behaviour: Behaviour, concurrency: usize) -> Self {
-        let launch = Self::launch(peer, behaviour, concurrency).env("LOCK", "2000").env("STALLED", "500");
+        let launch = Self::launch(peer, behaviour, concurrency).env("LEASE", "2000");
+        Self { talk: Talk::start(launch).await }
+    }
+
+    /// The same, listed and noted in its jobs under `name`.
+    pub async fn start_hasty(peer: &Peer, behaviour: Behaviour, concurrency: usize, name: &str) -> Self {
+        let launch = Self::launch(peer, behaviour, concurrency).env("NAME", name).env("LEASE", "2000");
         Self { talk: Talk::start(launch).await }
     }
 
@@ -172,6 +181,15 @@ impl Worker {
         peer.launch("worker.mjs")
             .env("BEHAVIOUR", format!("{behaviour:?}").to_lowercase())
             .env("CONCURRENCY", concurrency.to_string())
+    }
+
+    /// It hangs, until [`Worker::thaw`].
+    pub fn freeze(&self) {
+        self.talk.0.signal(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.talk.0.signal(Signal::SIGCONT);
     }
 
     /// The id of the next job that it took.
@@ -287,6 +305,29 @@ impl Observer {
             (line["answer"] == *asked).then(|| line.clone())
         })
         .await
+    }
+}
+
+/// Does to queues what it is told, verb by verb, under a clock that stands still.
+pub struct Player {
+    talk: Talk,
+    asked: u64,
+}
+
+impl Player {
+    pub async fn start(peer: &Peer) -> Self {
+        Self { talk: Talk::start(peer.launch("golden.mjs")).await, asked: 0 }
+    }
+
+    /// One verb, as `tests/node/golden.mjs` knows them; what it says.
+    pub async fn act(&mut self, step: &Value, now_ms: i64) -> Value {
+        self.asked += 1;
+        let mut told = step.clone();
+        told["ask"] = json!(self.asked);
+        told["now"] = json!(now_ms);
+        self.talk.0.write(&told.to_string());
+        let asked = self.asked;
+        self.talk.hear(|line| (line["answer"] == asked).then(|| line["said"].clone())).await
     }
 }
 

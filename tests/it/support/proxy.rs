@@ -12,6 +12,8 @@ enum Way {
     Open,
     /// Connections stay, and nothing passes.
     Clogged,
+    /// What the client sends arrives; what the server answers is lost, and so is the connection in the end.
+    Mute,
     /// Connections are reset, and new ones are closed at once.
     Cut,
 }
@@ -48,6 +50,10 @@ impl Proxy {
         self.way.send_replace(Way::Clogged);
     }
 
+    pub fn mute(&self) {
+        self.way.send_replace(Way::Mute);
+    }
+
     pub fn open(&self) {
         self.way.send_replace(Way::Open);
     }
@@ -66,8 +72,8 @@ async fn carry(client: TcpStream, port: u16, mut ways: watch::Receiver<Way>) {
     }
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let there = pump(from_client, to_server, ways.clone());
-    let back = pump(from_server, to_client, ways.clone());
+    let there = pump(from_client, to_server, ways.clone(), true);
+    let back = pump(from_server, to_client, ways.clone(), false);
     tokio::select! {
         () = there => {}
         () = back => {}
@@ -75,11 +81,18 @@ async fn carry(client: TcpStream, port: u16, mut ways: watch::Receiver<Way>) {
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut ways: watch::Receiver<Way>) {
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut ways: watch::Receiver<Way>, is_asking: bool) {
     let mut piece = vec![0; 16 * 1024];
+    let mut has_lost = false;
     while let Ok(length @ 1..) = from.read(&mut piece).await {
         // What was sent into a clogged way arrives when it is open again, however late.
-        if ways.wait_for(|way| *way == Way::Open).await.is_err() || to.write_all(&piece[..length]).await.is_err() {
+        let Ok(way) = ways.wait_for(|way| matches!(way, Way::Open | Way::Mute)).await.map(|way| *way) else { return };
+        // After a lost answer the others would be taken for it.
+        has_lost |= way == Way::Mute && !is_asking;
+        if has_lost {
+            continue;
+        }
+        if to.write_all(&piece[..length]).await.is_err() {
             return;
         }
     }
