@@ -49,6 +49,7 @@ pub use error::{AddError, Error};
 pub use flow::{AddedFlow, DEEPEST, Flow, FlowError, MOST_JOBS, OnFailure, Path};
 pub use job::{Job, Record};
 pub use keys::Keys;
+pub use lease::Heartbeat;
 pub use limits::{Limits, RateLimit};
 pub use look::{Counts, State};
 pub use options::{Deduplication, JobBackoff, JobOptions, Keep};

@@ -31,6 +31,7 @@ script!(ENSURE, "ensure", ["gate", "enqueue", "remove", "create"]);
 script!(EXTEND, "extend", []);
 script!(FINISH_PARKED, "finish_parked", ["gate", "enqueue", "remove", "options", "create", "parent", "finish"]);
 script!(HALTED_SCHEDULERS, "halted_schedulers", ["gate", "enqueue", "create", "schedule"]);
+script!(HEARTBEAT, "heartbeat", ["gate", "options"]);
 script!(IDS, "ids", []);
 script!(LIMITS, "limits", []);
 script!(LOG, "log", []);
