@@ -68,11 +68,8 @@ fn drawn(job: &Value, depth: usize) -> String {
         }
         _ => line += &word("key").unwrap_or_default(),
     }
-    match job["kind"].as_str() {
-        Some(kind @ ("ignored" | "failed")) => {
-            let _ = write!(line, " ({kind})");
-        }
-        _ => {}
+    if let Some(kind @ ("ignored" | "failed")) = job["kind"].as_str() {
+        let _ = write!(line, " ({kind})");
     }
     if let Some(reason) = word("failed_reason") {
         let _ = write!(line, "  {reason}");

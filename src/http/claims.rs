@@ -29,7 +29,7 @@ use crate::clock::millis;
 use crate::config::{self, Span};
 use crate::id;
 use crate::processor::Failure;
-use crate::queue::{Ended, How, Queue, Record, Settlement, State as JobState};
+use crate::queue::{self, Ended, How, Queue, Record, Settlement, State as JobState};
 use crate::retry::Backoff;
 use crate::runner::{Claim, failed};
 
@@ -117,21 +117,15 @@ pub(super) async fn heartbeat(
     }
     let now_ms = now(&state);
     once(&state, &caller.principal, asked, &raw, async move {
-        // Before the rest, so that a worker who has lost the job writes nothing into it.
-        if !queue.extend(&[(id.clone(), token)], millis(lease)).await?.is_empty() {
+        let told = queue::Heartbeat {
+            id: &id,
+            token: &token,
+            lease_ms: millis(lease),
+            progress: beat.progress.as_deref(),
+            lines: &beat.logs,
+        };
+        if !queue.heartbeat(&told).await? {
             return Err(lost(&id));
-        }
-        if let Some(progress) = beat.progress {
-            queue.progress(&id, &progress).await?;
-        }
-        if !beat.logs.is_empty() {
-            let keep = match queue.job(&id).await? {
-                Some(Record::Job(job)) => job.options.keep_logs,
-                _ => None,
-            };
-            for line in &beat.logs {
-                queue.log(&id, line, keep).await?;
-            }
         }
         Ok(Answer::ok(to_json(&LeaseBody { expires_at: rfc3339(now_ms + millis(lease)) })))
     })

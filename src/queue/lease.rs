@@ -1,7 +1,22 @@
 //! Holding on to jobs, and finding those that nobody holds any more.
 
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
 use super::{Error, Queue, pack, plain, scripts};
 use crate::clock::Millis;
+
+/// What a worker says of a job while it works on it.
+#[derive(Clone, Debug)]
+pub struct Heartbeat<'a> {
+    pub id: &'a str,
+    /// By which the job was taken. With another owner's lock on it, nothing is changed.
+    pub token: &'a str,
+    pub lease_ms: i64,
+    pub progress: Option<&'a RawValue>,
+    /// For the job's log: 1,000 at most.
+    pub lines: &'a [String],
+}
 
 impl Queue {
     /// Renews the locks of `held` (id and token). Returns the ids that are not the caller's any more.
@@ -13,6 +28,22 @@ impl Queue {
             return Ok(Vec::new());
         }
         Ok(self.run(&scripts::EXTEND, vec![plain(lease_ms.max(1)), pack(held)]).await?.texts()?)
+    }
+
+    /// Renews a lock and writes down what its owner tells, in one step. `false` if the job is not the owner's any more.
+    ///
+    /// # Errors
+    /// `Redis`: then it may have been done. Repeated, it tells its lines twice.
+    pub async fn heartbeat(&self, beat: &Heartbeat<'_>) -> Result<bool, Error> {
+        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let args = vec![
+            text(beat.id),
+            text(beat.token),
+            plain(beat.lease_ms.max(1)),
+            text(beat.progress.map_or("", RawValue::get)),
+            pack(beat.lines),
+        ];
+        Ok(self.run(&scripts::HEARTBEAT, args).await?.int()? == 1)
     }
 
     /// Puts jobs that are in `active` without a lock back to the front, if they were so at the last scan too; one found

@@ -36,6 +36,7 @@ script!(
 );
 script!(GROUPS, "groups", []);
 script!(HALTED_SCHEDULERS, "halted_schedulers", ["gate", "enqueue", "groups", "create", "schedule"]);
+script!(HEARTBEAT, "heartbeat", ["gate", "options"]);
 script!(IDS, "ids", ["lines"]);
 script!(LEAD_TENDING, "lead_tending", []);
 script!(LEAVE_TENDING, "leave_tending", []);
