@@ -75,7 +75,9 @@ local function grouping()
   end
 
   local function begin_release(id, group)
-    if redis.call('HSET', groups .. 'released', id, group) == 1 then
+    if redis.call('HGET', groups .. 'released', id) ~= group then
+      end_release(id) -- another job had this id, in another group
+      redis.call('HSET', groups .. 'released', id, group)
       redis.call('HINCRBY', groups .. 'running', group, 1)
     end
   end

@@ -450,6 +450,23 @@ async fn what_stock_workers_take_and_end_is_made_good() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_used_anew_counts_in_its_new_group_alone() {
+    let world = World::new().await;
+    world.add(own("x", "a")).await;
+    // Removed as BullMQ does it, then added for later, and promoted by a stock worker.
+    world.run(&["LREM", "bull:q:wait", "1", "x"]).await;
+    world.run(&["DEL", "bull:q:x"]).await;
+    world.add(Add { options: JobOptions { delay_ms: 500, ..of("b").options }, ..named("x") }).await;
+    world.run(&["ZREM", "bull:q:delayed", "x"]).await;
+    world.run(&["LPUSH", "bull:q:wait", "x"]).await;
+    assert_eq!(ids(&world.take(5).await), ["x"]);
+    let released = async |group: &str| world.queue.group(group).await.unwrap().released;
+    assert_eq!((released("a").await, released("b").await), (0, 1));
+    world.settle("x", complete("1")).await;
+    assert_eq!(world.private().await, BTreeSet::new());
+}
+
+#[tokio::test]
 async fn one_server_tends_at_a_time() {
     let world = World::new().await;
     assert!(world.queue.lead_tending("one", 60_000).await.unwrap());
