@@ -95,8 +95,8 @@ pub struct Locks {
 
 impl Locks {
     pub fn new(store: Store, redis: Redis, namespace: &str, settings: &config::Locks) -> Self {
-        let link = Link::new(redis, settings.redis_patience.0);
         let (keys, wakes) = (Keys::new(namespace), Wakes::default());
+        let link = Link::new(redis, settings.redis_patience.0, keys.store());
         // On SQLite the line in this process is the lock that a caller sees; the database lets one in anyway.
         let width = if store.is_shared() { settings.width } else { 1 };
         let gate = |kind, width| Gate::new(kind, width, link.clone(), keys.clone(), wakes.clone());

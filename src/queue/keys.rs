@@ -40,7 +40,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str, name: &QueueName) -> Self {
+    pub fn new(prefix: &str, name: &QueueName) -> Self {
         let client = format!("{prefix}:{}", STANDARD.encode(name.as_str()));
         Self { base: format!("{prefix}:{name}:"), client }
     }

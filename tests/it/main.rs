@@ -1,8 +1,9 @@
 //! Integration tests: the real binary with real Redis, Postgres and npm `bullmq` peers, each test with servers of its own.
 //!
-//! Two names are a convention that `tests/setup/test` relies on when a machine lacks a tool: a test that needs Postgres
+//! Some names are a convention that `tests/setup/test` relies on when a machine lacks a tool: a test that needs Postgres
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
-//! starts with `node`. Those that start no server at all are in `packaging`.
+//! starts with `node`. So it is with `openssl`, and with the other servers that
+//! `tests/setup/install` fetches: `on_redis_6`, `on_valkey_9`. Those that start no server at all are in `packaging`.
 
 mod crash;
 mod delivery;
@@ -23,4 +24,5 @@ mod serve;
 mod store;
 mod storm;
 mod support;
+mod topology;
 mod workloads;

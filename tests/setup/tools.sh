@@ -19,6 +19,11 @@ has_node() { has npm && has node && at_least 18 "$(node --version | tr -d v)"; }
 has_nextest() { has cargo-nextest; }
 has_setpriv() { has setpriv; }
 has_promtool() { has promtool; }
+has_openssl() { has openssl; }
+has_pip() { has python3 && python3 -m pip --version >/dev/null 2>&1; }
+# Started, as a program for another system would be found as well.
+has_redis_6() { redis-server-6.2 --version >/dev/null 2>&1; }
+has_valkey_9() { valkey-server-9 --version >/dev/null 2>&1; }
 
 has_postgres() {
     has initdb && has postgres && return

@@ -3,6 +3,7 @@
 //! Everything here ends with its test: by `Drop`, and by the kernel (parent-death signal) where the test itself is killed.
 
 pub mod cloudpayments;
+pub mod cluster;
 pub mod http;
 pub mod making;
 pub mod node;
@@ -12,9 +13,11 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod resp;
+pub mod sentinel;
 pub mod server;
 pub mod store;
 pub mod telegram;
+pub mod verbs;
 pub mod wait;
 pub mod webhook;
 pub mod world;
