@@ -63,14 +63,20 @@ pub struct MarkerWatch {
 
 /// The connection that is blocked now, as `CLIENT UNBLOCK` wants it, and at which node.
 #[derive(Clone, Default)]
-struct Blocked(Arc<Mutex<Option<(Option<Node>, i64)>>>);
+struct Blocked(Arc<Mutex<Option<At>>>);
+
+#[derive(Clone)]
+struct At {
+    node: Option<Node>,
+    client_id: i64,
+}
 
 impl Blocked {
-    fn set(&self, blocked: Option<(Option<Node>, i64)>) {
+    fn set(&self, blocked: Option<At>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = blocked;
     }
 
-    fn get(&self) -> Option<(Option<Node>, i64)> {
+    fn get(&self) -> Option<At> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -110,9 +116,9 @@ impl MarkerWatch {
     pub async fn stop(mut self) {
         self.stop.cancel();
         for _ in 0..50 {
-            if let Some((node, id)) = self.blocked.get() {
+            if let Some(At { node, client_id }) = self.blocked.get() {
                 // It may come before the block that it is to end: hence again, until the task has ended.
-                let _ = self.redis.unblock(node.as_ref(), id).await;
+                let _ = self.redis.unblock(node.as_ref(), client_id).await;
             }
             if tokio::time::timeout(Duration::from_millis(20), &mut self.task).await.is_ok() {
                 break;
@@ -189,7 +195,7 @@ impl Waiter {
             Some(blocker) => blocker,
             None => connection.insert(self.connection().await?),
         };
-        self.blocked.set(Some((blocker.node.clone(), blocker.id)));
+        self.blocked.set(Some(At { node: blocker.node.clone(), client_id: blocker.id }));
         let popped = blocker.bzpopmin(&self.key, timeout).await;
         self.blocked.set(None);
         Ok(match popped? {

@@ -2,7 +2,7 @@
 //!
 //! Some names are a convention that `tests/setup/test` relies on when a machine lacks a tool: a test that needs Postgres
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
-//! starts with `node`. So it is with `openssl`, and with the other servers that
+//! starts with `node` (`node_chromium`: a browser too). So it is with `openssl`, and with the other servers that
 //! `tests/setup/install` fetches: `on_redis_6`, `on_valkey_9`. Those that start no server at all are in `packaging`.
 
 mod crash;
@@ -13,6 +13,7 @@ mod leaks;
 mod locks;
 mod loss;
 mod main_job;
+mod node_chromium;
 mod node_peers;
 mod orders;
 mod packaging;

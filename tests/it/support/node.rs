@@ -1,6 +1,7 @@
 //! Unmodified npm `bullmq` peers: the scripts in `tests/node`, one process each, talked to in JSON lines.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -62,7 +63,11 @@ impl Talk {
     ///
     /// # Panics
     /// If the script ends, or picks nothing within [`PATIENCE`].
-    pub(super) async fn hear<T>(&mut self, mut pick: impl FnMut(&Value) -> Option<T>) -> T {
+    async fn hear<T>(&mut self, pick: impl FnMut(&Value) -> Option<T>) -> T {
+        self.hear_within(PATIENCE, pick).await
+    }
+
+    pub(super) async fn hear_within<T>(&mut self, patience: Duration, mut pick: impl FnMut(&Value) -> Option<T>) -> T {
         let heard = async {
             loop {
                 let line = self.0.read().await.expect("the script still runs");
@@ -72,7 +77,7 @@ impl Talk {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, heard).await.expect("the script says something in time")
+        tokio::time::timeout(patience, heard).await.expect("the script says something in time")
     }
 }
 
