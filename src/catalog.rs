@@ -8,9 +8,6 @@ use serde::Serialize;
 use crate::config;
 use crate::id::QueueName;
 
-/// The queue whose jobs wake us to deliver.
-pub const DELIVERY_QUEUE: &str = "onetake-delivery";
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -39,6 +36,7 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Catalog {
     entries: Arc<BTreeMap<String, Entry>>,
+    delivery: QueueName,
     is_open: bool,
 }
 
@@ -56,7 +54,7 @@ impl Catalog {
             // A plain queue has one too: a request may bring a dedupe key of its own.
             add(name.work(), Kind::Work, name);
         }
-        let name = QueueName::parse(DELIVERY_QUEUE).expect("a constant that is a queue name");
+        let name = delivery.queue.clone();
         let settings = Arc::new(config::Queue {
             processor: None,
             concurrency: delivery.concurrency,
@@ -67,9 +65,9 @@ impl Catalog {
             keep_failed: 1000,
             groups: config::Groups::default(),
         });
-        let entry = Entry { name: name.clone(), kind: Kind::Delivery, settings, scope: name };
-        entries.insert(DELIVERY_QUEUE.to_owned(), entry);
-        Self { entries: Arc::new(entries), is_open: queues.open }
+        let entry = Entry { name: name.clone(), kind: Kind::Delivery, settings, scope: name.clone() };
+        entries.insert(name.as_str().to_owned(), entry);
+        Self { entries: Arc::new(entries), delivery: name, is_open: queues.open }
     }
 
     pub fn get(&self, name: &str) -> Option<&Entry> {
@@ -78,6 +76,11 @@ impl Catalog {
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
+    }
+
+    /// The queue whose jobs wake us to deliver.
+    pub fn delivery(&self) -> &QueueName {
+        &self.delivery
     }
 
     /// Whether queues that are not declared are served too, as plain ones without a processor.

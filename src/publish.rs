@@ -13,13 +13,13 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use crate::catalog::{Catalog, DELIVERY_QUEUE};
+use crate::catalog::Catalog;
 use crate::clock::{Millis, millis};
 use crate::config;
 use crate::dedupe::{Dedupe, Mark, Wakes, What};
 use crate::fault;
 use crate::flight::{DueDelivery, DueRun, Finished, Flights, Snapshot};
-use crate::id::QueueName;
+use crate::id::{QueueName, hash_tag};
 use crate::queue::{Add, Error, GroupDefaults, JobOptions, Keep, Queue, RateLimit, Retention};
 use crate::redis::Redis;
 
@@ -73,12 +73,15 @@ impl Queues {
         &self.catalog
     }
 
-    /// The queue of that name, if it is declared, or if undeclared queues are served too.
+    /// The queue of that name, if it is declared, or if undeclared queues are served too. On a cluster none whose keys
+    /// would lie apart.
     pub fn get(&self, name: &str) -> Option<Queue> {
         if let Some(queue) = self.known.get(name) {
             return Some(queue.clone());
         }
-        let name = QueueName::parse(name).ok().filter(|_| self.catalog.is_open())?;
+        let is_together = |name: &str| matches!(hash_tag(name), Ok(Some(_)));
+        let is_fit = !self.redis.is_cluster() || is_together(&self.prefix) || is_together(name);
+        let name = QueueName::parse(name).ok().filter(|_| self.catalog.is_open() && is_fit)?;
         Some(Queue::new(self.redis.clone(), &self.prefix, name))
     }
 }
@@ -145,7 +148,8 @@ impl Publisher {
                 }
                 Publish::Mark(flight) => marks.push(self.mark(*flight, String::new())),
                 Publish::Delivery(delivery) => {
-                    jobs.entry(DELIVERY_QUEUE.to_owned()).or_default().push(delivery_job(&delivery));
+                    let queue = self.queues.catalog.delivery().as_str().to_owned();
+                    jobs.entry(queue).or_default().push(delivery_job(&delivery));
                 }
                 Publish::DeliveriesOf { flight, generation } => {
                     self.deliveries_of(flights, &flight, generation, now_ms).await?;
@@ -180,7 +184,7 @@ impl Publisher {
         generation: i64,
         now_ms: Millis,
     ) -> Result<(), Error> {
-        let Some(queue) = self.queues.get(DELIVERY_QUEUE) else { return Ok(()) };
+        let Some(queue) = self.queues.get(self.queues.catalog.delivery().as_str()) else { return Ok(()) };
         let mut after = String::new();
         loop {
             let Ok(page) = flights.deliveries_of(flight, generation, &after, 250).await else { return Ok(()) };

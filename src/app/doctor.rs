@@ -8,8 +8,9 @@ use async_trait::async_trait;
 
 use super::managed_redis::find_program;
 use super::startup;
+use crate::catalog::Catalog;
 use crate::config::Settings;
-use crate::redis::Redis;
+use crate::redis::{self, Redis, Rights};
 use crate::store::Store;
 
 /// A program that does not even say its version within this time hangs.
@@ -53,26 +54,41 @@ pub trait Check: Send + Sync {
     async fn look(&self, settings: &Settings) -> Vec<Finding>;
 }
 
-/// Redis: reachable, new enough, evicting nothing, writing to disk.
+/// Redis: reachable, new enough, allowing what is needed, evicting nothing, writing to disk.
 struct RedisServer;
 
 #[async_trait]
 impl Check for RedisServer {
     async fn look(&self, settings: &Settings) -> Vec<Finding> {
         const NAME: &str = "redis";
-        let info = match Redis::connect(&settings.redis).await {
-            Ok(redis) => redis.info().await,
-            Err(error) => Err(error),
+        let away = |error: &redis::Error| {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let advice = "start Redis, or name yours in redis.url (REDIS_URL)";
+            vec![Finding::fail(NAME, format!("{error}{cause}"), advice)]
         };
-        let info = match info {
-            Ok(info) => info,
-            Err(error) => {
-                let advice = "start Redis, or name yours in redis.url (REDIS_URL)";
-                return vec![Finding::fail(NAME, error.to_string(), advice)];
+        let redis = match Redis::connect(&settings.redis).await {
+            Ok(redis) => redis,
+            Err(error) => return away(&error),
+        };
+        if let Some(problem) = startup::lacks_cluster_address(&redis).await {
+            return vec![Finding::fail(NAME, problem, "mend redis.url (REDIS_URL)")];
+        }
+        let catalog = Catalog::new(&settings.queues, &settings.delivery);
+        match redis.missing_rights(&settings.redis, &startup::bases(&settings.redis, &catalog)).await {
+            Ok(missing) if !missing.is_empty() => {
+                let problem = startup::too_few(&settings.redis, &missing);
+                let advice = format!("as an administrator, in redis-cli: {}", Rights::of(&settings.redis).line());
+                return vec![Finding::fail(NAME, problem, advice)];
             }
+            Ok(_) => {}
+            Err(error) => return away(&error),
+        }
+        let info = match redis.info().await {
+            Ok(info) => info,
+            Err(error) => return away(&error),
         };
         let mut findings = vec![Finding::ok(NAME, format!("Redis {} ({})", info.version, info.role))];
-        if startup::version(&info) < startup::OLDEST {
+        if info.release() < startup::OLDEST {
             findings.push(Finding::fail(NAME, format!("Redis {} is too old", info.version), "use Redis 6.2 or later"));
         }
         if info.maxmemory_policy != "noeviction" {

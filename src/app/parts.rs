@@ -72,7 +72,8 @@ impl Parts {
         let settings = Arc::new(settings);
         let clock = clock();
         let redis = Redis::connect_lazy(&settings.redis).context("redis.url")?;
-        super::startup::check_redis(&redis, &settings.redis).await?;
+        let catalog = Catalog::new(&settings.queues, &settings.delivery);
+        Box::pin(super::startup::check_redis(&redis, &settings.redis, &catalog)).await?;
         let store = Store::open(&settings.store, clock.clone()).await.context("cannot open the store")?;
         let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
         super::startup::claim_namespace(&locks).await?;
@@ -82,7 +83,6 @@ impl Parts {
             // The only process of this store has just started: whatever was in hand is in nobody's.
             flights.disown_all().await.context("cannot take the unfinished runs back")?;
         }
-        let catalog = Catalog::new(&settings.queues, &settings.delivery);
         let queues = Arc::new(Queues::new(redis.clone(), &settings.redis.prefix, &catalog));
         let (publisher, to_publish) = Publisher::new(queues);
         let dedupe = Dedupe::new(redis.clone(), &settings.redis.namespace, &settings.redis.prefix);

@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tracing::{info, warn};
 
+use crate::catalog::Catalog;
 use crate::config;
 use crate::lock::{self, Locks};
-use crate::redis::{Redis, ServerInfo};
+use crate::queue::Keys;
+use crate::redis::Redis;
 
 /// How long a start waits for Redis.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -17,20 +19,34 @@ pub(super) const OLDEST: (u32, u32) = (6, 2);
 /// Refuses a Redis that would lose jobs, and says what to do. One that is away is waited for later: accepting goes on.
 ///
 /// # Errors
-/// Too old, or it may evict keys (unless the settings allow that).
-pub async fn check_redis(redis: &Redis, settings: &config::Redis) -> anyhow::Result<()> {
+/// Its user may not do what is needed; too old; a node of a cluster that the address does not call one; or it may evict
+/// keys (unless the settings allow that).
+pub async fn check_redis(redis: &Redis, settings: &config::Redis, catalog: &Catalog) -> anyhow::Result<()> {
     // The connection is being made; a Redis that is up answers well before this.
     let mut up = redis.watch();
     let _ = tokio::time::timeout(PATIENCE, up.wait_for(|is_up| *is_up)).await;
-    let info = match redis.info().await {
+    let missing = async {
+        match lacks_cluster_address(redis).await {
+            Some(problem) => Ok(Err(problem)),
+            None => redis.missing_rights(settings, &bases(settings, catalog)).await.map(Ok),
+        }
+    };
+    let info = match missing.await {
+        Ok(Err(problem)) => bail!("{problem}"),
+        Ok(Ok(missing)) if !missing.is_empty() => bail!("{}", too_few(settings, &missing)),
+        Ok(Ok(_)) => redis.info().await,
+        Err(error) => Err(error),
+    };
+    let info = match info {
         Ok(info) => info,
         Err(error) if error.is_unreachable() => {
-            warn!(%error, "Redis cannot be reached; accepting requests over SQL until it can");
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            warn!(%error, %cause, "Redis cannot be reached; accepting requests over SQL until it can");
             return Ok(());
         }
         Err(error) => return Err(error).context("cannot ask Redis about itself"),
     };
-    if version(&info) < OLDEST {
+    if info.release() < OLDEST {
         bail!("Redis {} is too old; Onetake needs 6.2 or later", info.version);
     }
     if info.maxmemory_policy != "noeviction" {
@@ -67,7 +83,28 @@ pub async fn claim_namespace(locks: &Locks) -> anyhow::Result<()> {
     }
 }
 
-pub(super) fn version(info: &ServerInfo) -> (u32, u32) {
-    let mut parts = info.version.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+/// How the keys of all that this server works on begin.
+pub(super) fn bases(settings: &config::Redis, catalog: &Catalog) -> Vec<String> {
+    let queues =
+        catalog.entries().map(|entry| Keys::new(&settings.namespace, &settings.prefix, &entry.name).base().to_owned());
+    queues.chain([format!("{}:", settings.namespace)]).collect()
+}
+
+/// What to tell of a user that may not do all that is needed.
+pub(super) fn too_few(settings: &config::Redis, missing: &[String]) -> String {
+    let user = crate::redis::Rights::user(settings);
+    format!(
+        "the Redis user \"{user}\" may not use {}. Give it the rights that `onetake config acl` prints",
+        missing.join(", ")
+    )
+}
+
+/// A node of a cluster that is reached by a plain address answers for its own slots only.
+pub(super) async fn lacks_cluster_address(redis: &Redis) -> Option<String> {
+    let info = redis.info().await.ok()?;
+    (info.is_cluster_node && !redis.is_cluster()).then(|| {
+        "this Redis is a node of a cluster: write its address as redis-cluster://host:port (rediss-cluster:// with TLS), \
+         and give redis.prefix a hash tag, such as \"{bull}\""
+            .to_owned()
+    })
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::Misused;
 use super::output::Output;
 use crate::config::{DEFAULTS, Loaded, Options, check, load};
+use crate::redis::Rights;
 use crate::telemetry;
 
 /// Which file to read.
@@ -36,6 +37,9 @@ pub(super) enum Command {
     /// Print the alert rules for Prometheus.
     #[command(after_help = "Example:\n  onetake config alerts > onetake-alerts.yml")]
     Alerts,
+    /// Print what a Redis user must be allowed to do for these settings: the ACL rule, with a place for its password.
+    #[command(after_help = "Example:\n  onetake config acl | sed 's/PASSWORD/secret/' | redis-cli")]
+    Acl(File),
 }
 
 impl Command {
@@ -65,6 +69,13 @@ impl Command {
                 output.text(&serde_json::json!({ "yaml": telemetry::ALERTS }).to_string())
             }
             Self::Alerts => output.text(telemetry::ALERTS),
+            Self::Acl(file) => {
+                let rights = Rights::of(&loaded(&file.options())?.settings.redis);
+                match output.is_json() {
+                    true => output.text(&serde_json::to_string(&rights)?),
+                    false => output.text(&rights.line()),
+                }
+            }
         }
     }
 }

@@ -46,7 +46,8 @@ impl Serve {
             .flag("--redis-url", "redis.url", self.redis_url);
         let settings = super::config::checked(&options)?.settings;
         telemetry::init(&settings.log).map_err(|e| super::Misused(e.to_string()))?;
-        app::serve(settings).await
+        // In a box, as all that a server is made of makes a future too deep for the compiler.
+        Box::pin(app::serve(settings)).await
     }
 }
 
@@ -84,7 +85,7 @@ impl Dev {
         // Set by the child that is about to start. No other Redis must be reached by mistake until then.
         settings.redis.url = SecretString::default();
         telemetry::init(&settings.log).map_err(|e| super::Misused(e.to_string()))?;
-        app::dev(settings, app::Dev { data: self.data, demo: self.demo }).await
+        Box::pin(app::dev(settings, app::Dev { data: self.data, demo: self.demo })).await
     }
 }
 

@@ -13,12 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::settings::{Dedupe, Groups, Processor, Queue, Role, Settings, Span};
-use crate::id::hash_tag;
+use super::settings::{Dedupe, Groups, Processor, Queue, Role, Settings, Span, Tls};
+use crate::id::{QueueName, hash_tag};
 use crate::retry::Backoff;
-
-/// The queue in which deliveries are jobs. Nobody else may declare it.
-pub const DELIVERY_QUEUE: &str = "onetake-delivery";
 
 /// The names that `processor = { kind = "builtin", name = "..." }` may give.
 pub const BUILTIN_PROCESSORS: &[&str] = &["video", "slots", "pickup", "orders", "noop", "echo", "sleep", "fail"];
@@ -164,7 +161,7 @@ fn store(settings: &Settings, problems: &mut Problems) {
 
 fn redis(settings: &Settings, problems: &mut Problems) {
     let redis = &settings.redis;
-    let scheme = redis.url.expose_secret().split_once("://").map_or("", |(scheme, _)| scheme);
+    let scheme = redis.scheme();
     let known = matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix")
         || ["redis-", "rediss-", "valkey-", "valkeys-"].iter().any(|start| scheme.starts_with(start));
     problems.unless(known, "redis.url", "must begin with redis:// or rediss://");
@@ -183,19 +180,60 @@ fn redis(settings: &Settings, problems: &mut Problems) {
         "redis.namespace",
         "must not have braces: its keys take the queue's hash tag",
     );
+    tls(&redis.tls, redis.uses_tls(), problems);
+    if redis.is_cluster() {
+        hash_tags(settings, problems);
+    }
     // A renewal that may take as long as the lease is none.
     let timely = redis.command_timeout < settings.runner.lease;
     problems.unless(timely, "redis.command_timeout", "must be shorter than runner.lease");
 }
 
+fn tls(tls: &Tls, is_used: bool, problems: &mut Problems) {
+    for (key, path) in [("redis.tls.ca", &tls.ca), ("redis.tls.cert", &tls.cert), ("redis.tls.key", &tls.key)] {
+        let is_empty = path.as_os_str().is_empty();
+        problems.unless(is_empty || is_used, key, "is for addresses that begin with rediss");
+        problems.unless(is_empty || path.is_file(), key, format!("is no file: {}", path.display()));
+    }
+    let together = tls.cert.as_os_str().is_empty() == tls.key.as_os_str().is_empty();
+    problems.unless(together, "redis.tls.key", "goes with redis.tls.cert: give both or neither");
+    let trusting = tls.cert.as_os_str().is_empty() || !tls.ca.as_os_str().is_empty();
+    problems.unless(trusting, "redis.tls.ca", "is missing: it goes with redis.tls.cert");
+}
+
+/// A script touches all keys of its queue, and a cluster runs it only where they lie together.
+fn hash_tags(settings: &Settings, problems: &mut Problems) {
+    let is_tagged = |name: &str| matches!(hash_tag(name), Ok(Some(_)));
+    if is_tagged(&settings.redis.prefix) {
+        return;
+    }
+    let delivery = settings.delivery.queue.as_str();
+    let message = format!("needs a hash tag on a cluster: write \"{{{delivery}}}\", or redis.prefix = \"{{bull}}\"");
+    problems.unless(is_tagged(delivery), "delivery.queue", message);
+    for name in settings.queues.declared.keys().map(QueueName::as_str).filter(|name| !is_tagged(name)) {
+        problems.unless(
+            false,
+            format!("queues.{name}"),
+            format!(
+                "needs a hash tag on a cluster, which keeps its keys together: set redis.prefix = \"{{bull}}\" here and \
+                 the same prefix in its producers and workers, or call it \"{{{name}}}\" everywhere, or leave it out of \
+                 queues.only"
+            ),
+        );
+    }
+}
+
 fn queues(settings: &Settings, problems: &mut Problems) {
+    for name in &settings.queues.unknown {
+        problems.unless(false, "queues.only", format!("names \"{name}\", which is not declared"));
+    }
     let declared = &settings.queues.declared;
     let tagged_prefix = matches!(hash_tag(&settings.redis.prefix), Ok(Some(_)));
     for (name, queue) in declared {
         let at = format!("queues.{name}");
         let twice = tagged_prefix && name.as_str().contains('{');
         problems.unless(!twice, &at, "must not have braces: redis.prefix has the hash tag already");
-        problems.unless(name.as_str() != DELIVERY_QUEUE, &at, "is the queue of deliveries and cannot be declared");
+        problems.unless(*name != settings.delivery.queue, &at, "is the queue of deliveries and cannot be declared");
         problems.unless(queue.concurrency >= 1, format!("{at}.concurrency"), "must be 1 at least");
         problems.unless(queue.attempts >= 1, format!("{at}.attempts"), "must be 1 at least");
         problems.backoff(format!("{at}.backoff"), queue.backoff);
@@ -360,6 +398,9 @@ fn orders(settings: &Settings, problems: &mut Problems) {
     problems.address("cloudpayments.base_url", &cloudpayments.base_url);
     let named = cloudpayments.api_secret.expose_secret().is_empty() || !cloudpayments.public_id.is_empty();
     problems.unless(named, "cloudpayments.public_id", "is missing: it goes with cloudpayments.api_secret");
+    let is_served = settings.queues.declared.keys().any(|name| name.as_str() == "video");
+    let fits = is_served || cloudpayments.api_secret.expose_secret().is_empty();
+    problems.unless(fits, "queues.only", "must name \"video\": that is what orders are paid for");
     problems.unless((1..=10_000).contains(&orders.expire_page), "orders.expire_page", "must be from 1 to 10000");
     for (currency, price) in &orders.currencies {
         let at = format!("orders.currencies.{currency}");
@@ -411,6 +452,9 @@ mod tests {
             ("redis.prefix", "{a}{b}"),
             ("redis.namespace", "bull"),
             ("redis.namespace", "{one}"),
+            ("redis.tls.ca", "/nowhere/ca.pem"),
+            ("redis.tls.cert", "/nowhere/cert.pem"),
+            ("queues.only", "none"),
             ("store.url", "mysql://db"),
             ("store.batch", "0"),
             ("store.batch", "1001"),
@@ -475,6 +519,21 @@ mod tests {
         assert_eq!(keys(&[("redis.prefix", "{bull}")]), [""; 0]);
         assert_eq!(keys(&[("queues.{mail}.concurrency", "1")]), [""; 0]);
         assert_eq!(keys(&[("redis.prefix", "{bull}"), ("queues.{mail}.concurrency", "1")]), ["queues.{mail}"]);
+    }
+
+    #[test]
+    fn on_a_cluster_each_queue_has_a_hash_tag() {
+        let cluster = ("redis.url", "redis-cluster://127.0.0.1:7000?node=127.0.0.1:7001");
+        let untagged = ["delivery.queue", "queues.orders", "queues.pickup", "queues.slots", "queues.video"];
+        assert_eq!(keys(&[cluster]), untagged);
+        assert_eq!(keys(&[cluster, ("redis.prefix", "{bull}")]), [""; 0]);
+        let mail = ("queues.{mail}.concurrency", "1");
+        let named = [cluster, mail, ("queues.only", "{mail}"), ("delivery.queue", "{onetake-delivery}")];
+        assert_eq!(keys(&named), [""; 0]);
+        assert_eq!(keys(&[("queues.only", "video,mail")]), ["queues.only"]);
+        let paid = [("cloudpayments.api_secret", "s"), ("cloudpayments.public_id", "p")];
+        assert_eq!(keys(&[paid[0], paid[1], ("queues.only", "slots")]), ["queues.only"]);
+        assert_eq!(keys(&[paid[0], paid[1], ("queues.only", "video")]), [""; 0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod load;
 mod settings;
 mod show;
 
-pub use check::{BUILTIN_PROCESSORS, DELIVERY_QUEUE, Problem, check};
+pub use check::{BUILTIN_PROCESSORS, Problem, check};
 pub use layer::{Flag, Origin};
 pub use load::{DEFAULTS, Entry, Error, Loaded, Options, load};
 pub use settings::*;

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -87,6 +87,37 @@ pub struct Redis {
     pub namespace: String,
     pub command_timeout: Span,
     pub eviction: Eviction,
+    pub tls: Tls,
+}
+
+/// Files in PEM. Without `ca` the system's authorities are trusted; without `cert` no certificate of ours is shown.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Redis {
+    /// Whether the address is that of a cluster, whose keys lie on several servers.
+    pub fn is_cluster(&self) -> bool {
+        self.scheme().ends_with("-cluster")
+    }
+
+    /// Whether the address is that of sentinels, which know the master.
+    pub fn is_sentinel(&self) -> bool {
+        self.scheme().ends_with("-sentinel")
+    }
+
+    pub fn uses_tls(&self) -> bool {
+        self.scheme().starts_with("rediss") || self.scheme().starts_with("valkeys")
+    }
+
+    /// "redis", "rediss", "redis-cluster", ...
+    pub(super) fn scheme(&self) -> &str {
+        self.url.expose_secret().split_once("://").map_or("", |(scheme, _)| scheme)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -96,10 +127,13 @@ pub enum Eviction {
     Warn,
 }
 
-/// `open`, and a table for each declared queue beside it.
+/// `open` and `only`, and a table for each declared queue beside them.
 #[derive(Clone, Debug)]
 pub struct Queues {
     pub open: bool,
+    /// Names in `queues.only` that are not declared.
+    pub unknown: Vec<String>,
+    /// Those of `queues.only`, if it names any.
     pub declared: BTreeMap<QueueName, Queue>,
 }
 
@@ -121,17 +155,23 @@ impl<'de> Visitor<'de> for QueuesVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Queues, M::Error> {
         let mut open = None;
-        let mut declared = BTreeMap::new();
+        let mut only: Vec<String> = Vec::new();
+        let mut declared: BTreeMap<QueueName, Queue> = BTreeMap::new();
         while let Some(key) = map.next_key::<String>()? {
             if key == "open" {
                 open = Some(map.next_value()?);
+            } else if key == "only" {
+                only = map.next_value()?;
             } else {
                 let name = QueueName::parse(&key).map_err(|why| M::Error::custom(format!("\"{key}\": {why}")))?;
                 declared.insert(name, map.next_value()?);
             }
         }
         let open = open.ok_or_else(|| M::Error::missing_field("open"))?;
-        Ok(Queues { open, declared })
+        let is_declared = |name: &String| declared.keys().any(|known| known.as_str() == name);
+        let unknown = only.iter().filter(|name| !is_declared(name)).cloned().collect();
+        declared.retain(|name, _| only.is_empty() || only.iter().any(|wanted| wanted == name.as_str()));
+        Ok(Queues { open, unknown, declared })
     }
 }
 
@@ -278,6 +318,7 @@ pub struct Locks {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
+    pub queue: QueueName,
     pub concurrency: usize,
     pub attempts: u32,
     pub backoff: Backoff,

@@ -80,6 +80,14 @@ impl Names {
         lists.into_values().collect()
     }
 
+    /// Where the mark of this Redis stands: with the prefix's hash tag, in the slot where the queues are.
+    pub(super) fn instance(&self) -> String {
+        match hash_tag(&self.prefix) {
+            Ok(Some(tag)) => format!("{}:{{{tag}}}:instance", self.namespace),
+            _ => format!("{}:instance", self.namespace),
+        }
+    }
+
     fn tag<'n>(&'n self, scope: &'n str) -> Option<&'n str> {
         [&self.prefix, scope].into_iter().find_map(|name| hash_tag(name).ok().flatten())
     }

@@ -206,7 +206,7 @@ impl Dedupe {
     /// # Errors
     /// [`Error`] of Redis.
     pub async fn is_new_instance(&self) -> Result<bool, Error> {
-        let key = format!("{}:instance", self.names.namespace);
+        let key = self.names.instance();
         if self.redis.exists(&key).await? {
             return Ok(false);
         }

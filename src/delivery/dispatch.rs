@@ -59,7 +59,7 @@ impl Handler for Deliveries {
     }
 
     async fn poll(&self, most: usize, _hold: Hold) -> Vec<BoxFuture<'static, ()>> {
-        if self.flights.was_paused(crate::catalog::DELIVERY_QUEUE).await.unwrap_or(true) {
+        if self.flights.was_paused(self.settings.delivery.queue.as_str()).await.unwrap_or(true) {
             return Vec::new();
         }
         let due = self.flights.due_deliveries(u32::try_from(most).unwrap_or(u32::MAX)).await.unwrap_or_default();

@@ -150,7 +150,7 @@ mod tests {
     use crate::redis::testing::{Server, raw, shown};
 
     fn gate(redis: &crate::redis::Redis, width: usize) -> Gate {
-        let link = Link::new(redis.clone(), Duration::from_secs(2));
+        let link = Link::new(redis.clone(), Duration::from_secs(2), "onetake:store".to_owned());
         Gate::new(Kind::Unit, width, link, Keys::new("onetake"), Wakes::default())
     }
 

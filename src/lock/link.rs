@@ -21,6 +21,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Link {
     redis: Redis,
     patience: Duration,
+    /// The key that a probe looks for: one of ours, as a user may be allowed no other.
+    probe: Arc<str>,
     mode: Arc<Mutex<Mode>>,
 }
 
@@ -34,9 +36,9 @@ enum Mode {
 }
 
 impl Link {
-    pub fn new(redis: Redis, patience: Duration) -> Self {
+    pub fn new(redis: Redis, patience: Duration, probe: String) -> Self {
         gauge!("onetake_lock_redis").set(1.0);
-        Self { redis, patience, mode: Arc::new(Mutex::new(Mode::Redis)) }
+        Self { redis, patience, probe: probe.into(), mode: Arc::new(Mutex::new(Mode::Redis)) }
     }
 
     pub fn redis(&self) -> &Redis {
@@ -96,7 +98,7 @@ impl Link {
     fn probe(&self) {
         let link = self.clone();
         tokio::spawn(async move {
-            let asked = link.redis.exists("onetake:probe");
+            let asked = link.redis.exists(&link.probe);
             if let Ok(Ok(_)) = tokio::time::timeout(link.patience, asked).await {
                 link.take_in();
             }

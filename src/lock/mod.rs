@@ -96,8 +96,8 @@ pub struct Locks {
 
 impl Locks {
     pub fn new(store: Store, redis: Redis, namespace: &str, settings: &config::Locks) -> Self {
-        let link = Link::new(redis, settings.redis_patience.0);
         let (keys, wakes) = (Keys::new(namespace), Wakes::default());
+        let link = Link::new(redis, settings.redis_patience.0, keys.store());
         let width = settings.width;
         let gate = |kind, width| Gate::new(kind, width, link.clone(), keys.clone(), wakes.clone());
         Self {

@@ -42,7 +42,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(namespace: &str, prefix: &str, name: &QueueName) -> Self {
+    pub fn new(namespace: &str, prefix: &str, name: &QueueName) -> Self {
         let client = format!("{prefix}:{}", STANDARD.encode(name.as_str()));
         let base = format!("{prefix}:{name}:");
         let groups = format!("{namespace}:groups:{base}");

@@ -120,7 +120,7 @@ impl Queue {
         Ok(u64::try_from(reply.int()?).ok())
     }
 
-    /// The names of the workers that are connected, ours and others'; an unnamed one is "". In a cluster: of one node.
+    /// The names of the workers that are connected, ours and others'; an unnamed one is "".
     pub async fn workers(&self) -> Result<BTreeSet<String>, Error> {
         let clients = self.redis().client_names().await?;
         Ok(clients.iter().filter_map(|name| self.keys().worker_of_client(name)).map(str::to_owned).collect())

@@ -2,23 +2,25 @@
 //!
 //! A blocking pop is never cancelled: an abandoned one would swallow the next marker. It runs to its end in a task that
 //! owns the connection, and is ended early by `CLIENT UNBLOCK` alone. Connections come from a pool and go back to it;
-//! one that misbehaved is closed instead, which the server notices.
+//! one that misbehaved is closed instead, which the server notices. A cluster has a pool for each master: the connection
+//! goes to the one that owns the marker, and to no other.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::ErrorKind;
 use fred::interfaces::{ClientInterface, ClientLike, SortedSetsInterface};
-use fred::types::config::{ReconnectPolicy, UnresponsiveConfig};
+use fred::types::config::{ReconnectPolicy, ServerConfig, UnresponsiveConfig};
 use fred::types::{Builder, ConnectHandle, Value};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::commands::number;
+use super::nodes::Node;
 use super::{Error, Redis, Reply};
 use crate::clock::Millis;
 
@@ -52,12 +54,31 @@ pub struct MarkerWatch {
     arm: mpsc::Sender<Duration>,
     armed: bool,
     wakes: mpsc::Receiver<Wake>,
-    /// The connection that is blocked now, as `CLIENT UNBLOCK` wants it; 0 if none is.
-    blocked: Arc<AtomicI64>,
+    blocked: Blocked,
     stop: CancellationToken,
     task: JoinHandle<()>,
     redis: Redis,
     key: String,
+}
+
+/// The connection that is blocked now, as `CLIENT UNBLOCK` wants it, and at which node.
+#[derive(Clone, Default)]
+struct Blocked(Arc<Mutex<Option<At>>>);
+
+#[derive(Clone)]
+struct At {
+    node: Option<Node>,
+    client_id: i64,
+}
+
+impl Blocked {
+    fn set(&self, blocked: Option<At>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = blocked;
+    }
+
+    fn get(&self) -> Option<At> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl MarkerWatch {
@@ -65,9 +86,8 @@ impl MarkerWatch {
     pub fn start(redis: &Redis, key: String, client_name: String) -> Self {
         let (arm, arms) = mpsc::channel(1);
         let (wake, wakes) = mpsc::channel(1);
-        let (blocked, stop) = (Arc::new(AtomicI64::new(0)), CancellationToken::new());
-        let waiter =
-            Waiter { pool: redis.blockers().0.clone(), key: key.clone(), client_name, blocked: blocked.clone() };
+        let (blocked, stop) = (Blocked::default(), CancellationToken::new());
+        let waiter = Waiter { redis: redis.clone(), key: key.clone(), client_name, blocked: blocked.clone() };
         let task = tokio::spawn(waiter.run(arms, wake, stop.clone()));
         Self { arm, armed: false, wakes, blocked, stop, task, redis: redis.clone(), key }
     }
@@ -96,10 +116,9 @@ impl MarkerWatch {
     pub async fn stop(mut self) {
         self.stop.cancel();
         for _ in 0..50 {
-            let id = self.blocked.load(Ordering::SeqCst);
-            if id != 0 {
+            if let Some(At { node, client_id }) = self.blocked.get() {
                 // It may come before the block that it is to end: hence again, until the task has ended.
-                let _ = self.redis.unblock(id).await;
+                let _ = self.redis.unblock(node.as_ref(), client_id).await;
             }
             if tokio::time::timeout(Duration::from_millis(20), &mut self.task).await.is_ok() {
                 break;
@@ -122,10 +141,10 @@ impl Drop for MarkerWatch {
 }
 
 struct Waiter {
-    pool: bb8::Pool<Connector>,
+    redis: Redis,
     key: String,
     client_name: String,
-    blocked: Arc<AtomicI64>,
+    blocked: Blocked,
 }
 
 pub(super) type Pooled = bb8::PooledConnection<'static, Connector>;
@@ -146,6 +165,8 @@ impl Waiter {
             if outcome == Wake::Lost {
                 connection = None;
                 tokio::time::sleep(LOST_PAUSE).await;
+                // Perhaps another master has the marker now.
+                self.redis.look_for_owners().await;
             }
             if wake.send(outcome).await.is_err() {
                 break;
@@ -158,7 +179,7 @@ impl Waiter {
     }
 
     async fn connection(&self) -> Result<Pooled, Error> {
-        let blocker = checked_out(&self.pool).await?;
+        let blocker = self.redis.blocker(&self.key).await?;
         if let Err(error) = blocker.rename(&self.client_name).await {
             tracing::warn!(name = self.client_name, %error, "the worker stays without a name in CLIENT LIST");
         }
@@ -170,9 +191,9 @@ impl Waiter {
             Some(blocker) => blocker,
             None => connection.insert(self.connection().await?),
         };
-        self.blocked.store(blocker.id, Ordering::SeqCst);
+        self.blocked.set(Some(At { node: blocker.node.clone(), client_id: blocker.id }));
         let popped = blocker.bzpopmin(&self.key, timeout).await;
-        self.blocked.store(0, Ordering::SeqCst);
+        self.blocked.set(None);
         Ok(match popped? {
             None => Wake::Quiet,
             Some((_, score)) if score <= 0.0 => Wake::Ready,
@@ -185,15 +206,16 @@ impl Waiter {
 pub(super) struct Blocker {
     pub(super) client: Client,
     connection: ConnectHandle,
+    node: Option<Node>,
     id: i64,
     pub(super) broken: bool,
 }
 
 impl Blocker {
-    async fn connect(builder: &Builder) -> Result<Self, Error> {
+    async fn connect(builder: &Builder, node: Option<Node>) -> Result<Self, Error> {
         let client = builder.build()?;
         let connection = client.connect();
-        let mut blocker = Self { client, connection, id: 0, broken: true };
+        let mut blocker = Self { client, connection, node, id: 0, broken: true };
         blocker.client.wait_for_connect().await?;
         blocker.id = blocker.client.client_id().await?;
         blocker.broken = false;
@@ -234,10 +256,14 @@ impl Drop for Blocker {
     }
 }
 
-/// The blocking connections of one [`Redis`].
-pub(super) struct BlockerPool(bb8::Pool<Connector>);
+/// The blocking connections of one [`Redis`], by node.
+pub(super) struct BlockerPools {
+    builder: Builder,
+    /// One for each node that was ever asked for; nodes that went away leave an empty one.
+    pools: Mutex<HashMap<Option<Node>, bb8::Pool<Connector>>>,
+}
 
-impl BlockerPool {
+impl BlockerPools {
     pub(super) fn new(builder: &Builder) -> Self {
         let mut builder = builder.clone();
         builder
@@ -246,28 +272,42 @@ impl BlockerPool {
             .with_connection_config(|connection| connection.unresponsive = UnresponsiveConfig::default())
             // A connection that broke is replaced by the pool: a new one needs a new name and id anyway.
             .set_policy(ReconnectPolicy::new_constant(1, 100));
-        let pool = bb8::Pool::builder()
+        Self { builder, pools: Mutex::default() }
+    }
+
+    fn of(&self, node: Option<Node>) -> bb8::Pool<Connector> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.entry(node.clone()).or_insert_with(|| self.pool(node)).clone()
+    }
+
+    fn pool(&self, node: Option<Node>) -> bb8::Pool<Connector> {
+        let mut builder = self.builder.clone();
+        if let Some(Node(server)) = &node {
+            let server = ServerConfig::Centralized { server: server.clone() };
+            builder.with_config(|config| config.server = server);
+        }
+        bb8::Pool::builder()
             .max_size(POOL_SIZE)
             .connection_timeout(CONNECT_PATIENCE)
             .retry_connection(false)
-            .build_unchecked(Connector { builder });
-        Self(pool)
-    }
-
-    pub(super) async fn connection(&self) -> Result<Pooled, Error> {
-        checked_out(&self.0).await
+            .build_unchecked(Connector { builder, node })
     }
 }
 
-async fn checked_out(pool: &bb8::Pool<Connector>) -> Result<Pooled, Error> {
-    pool.get_owned().await.map_err(|error| match error {
-        bb8::RunError::User(error) => error,
-        bb8::RunError::TimedOut => Error::unreachable("no connection for a blocking wait"),
-    })
+impl Redis {
+    /// A connection that may block, to the server that has `key`.
+    pub(super) async fn blocker(&self, key: &str) -> Result<Pooled, Error> {
+        let pool = self.blockers().of(self.owner(key)?);
+        pool.get_owned().await.map_err(|error| match error {
+            bb8::RunError::User(error) => error,
+            bb8::RunError::TimedOut => Error::unreachable("no connection for a blocking wait"),
+        })
+    }
 }
 
 pub(super) struct Connector {
     builder: Builder,
+    node: Option<Node>,
 }
 
 impl bb8::ManageConnection for Connector {
@@ -275,7 +315,7 @@ impl bb8::ManageConnection for Connector {
     type Error = Error;
 
     async fn connect(&self) -> Result<Blocker, Error> {
-        tokio::time::timeout(CONNECT_PATIENCE, Blocker::connect(&self.builder))
+        tokio::time::timeout(CONNECT_PATIENCE, Blocker::connect(&self.builder, self.node.clone()))
             .await
             .map_err(|_| Error::unreachable("no connection for a blocking wait"))?
     }

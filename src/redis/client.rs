@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::{Client, WithOptions};
+use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::config::{Config, Options, ReconnectPolicy, TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::config::{Options, ReconnectPolicy, UnresponsiveConfig};
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
-use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::blocking::BlockerPool;
+use super::blocking::BlockerPools;
+use super::monitor::Trouble;
 use super::subscribe::Subscriber;
-use super::{Error, Reply, Script, monitor};
+use super::{Error, Reply, Script, address, monitor};
 use crate::config;
 
 /// Commands that wait in memory for the connection, at most.
@@ -22,6 +23,15 @@ const BUFFERED_COMMANDS: usize = 20_000;
 /// Between two attempts to connect again: first and longest, in milliseconds.
 const RECONNECT_MS: (u32, u32) = (50, 1_000);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of each command: fail at once without a connection, one attempt.
+pub(super) const OPTIONS: Options = Options {
+    fail_fast: true,
+    max_attempts: Some(1),
+    max_redirections: None,
+    timeout: None,
+    cluster_node: None,
+    cluster_hash: None,
+};
 
 /// A handle on one Redis server, cluster or sentinel group. Cheap to clone; the connection is shared and multiplexed.
 ///
@@ -30,15 +40,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Redis(Arc<Inner>);
 
 struct Inner {
-    /// fred's client with our options: fail at once without a connection, one attempt.
+    client: Client,
+    /// The same with our options.
     commands: WithOptions<Client>,
     /// What our own keys begin with.
     namespace: String,
     up: watch::Receiver<bool>,
+    /// Why it is not up, as far as known.
+    trouble: Trouble,
     /// Ends the keeper, the monitor and the subscriber when the last handle goes.
     stop: CancellationToken,
     subscriber: Subscriber,
-    blockers: BlockerPool,
+    blockers: BlockerPools,
 }
 
 impl Drop for Inner {
@@ -58,7 +71,7 @@ impl Redis {
         let patience = settings.command_timeout.0;
         match tokio::time::timeout(patience, up.wait_for(|up| *up)).await {
             Ok(Ok(_)) => Ok(redis),
-            _ => Err(Error::unreachable(format!("no answer within {patience:?}"))),
+            _ => Err(Error::unreachable(redis.0.trouble.explain(format!("no answer within {patience:?}")))),
         }
     }
 
@@ -69,7 +82,7 @@ impl Redis {
     /// # Errors
     /// `Settings` for a bad address.
     pub fn connect_lazy(settings: &config::Redis) -> Result<Self, Error> {
-        let mut config = parse_url(settings.url.expose_secret())?;
+        let mut config = address::read(settings)?;
         config.fail_fast = false;
         let command_timeout = settings.command_timeout.0;
         let mut builder = Builder::from_config(config);
@@ -80,6 +93,8 @@ impl Redis {
                 connection.internal_command_timeout = CONNECT_TIMEOUT;
                 // The default repeats a script whose reply was lost: it would run three times.
                 connection.max_command_attempts = 1;
+                // Nor is a redirection followed behind our back: see `Redis::once_more`.
+                connection.max_redirections = 0;
                 connection.max_command_buffer_len = BUFFERED_COMMANDS;
                 connection.reconnect_on_auth_error = true;
                 connection.unresponsive =
@@ -88,14 +103,14 @@ impl Redis {
             .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2));
         let client = builder.build()?;
         let stop = CancellationToken::new();
-        tokio::spawn(keep_connected(client.clone(), stop.clone()));
-        let up = monitor::start(client.clone(), stop.clone());
+        let trouble = Trouble::default();
+        tokio::spawn(keep_connected(client.clone(), trouble.clone(), stop.clone()));
+        let up = monitor::start(client.clone(), trouble.clone(), stop.clone());
         let subscriber = Subscriber::new(builder.clone(), stop.clone());
-        let blockers = BlockerPool::new(&builder);
-        let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
-        let commands = client.with_options(&options);
+        let blockers = BlockerPools::new(&builder);
+        let commands = client.with_options(&OPTIONS);
         let namespace = settings.namespace.clone();
-        Ok(Self(Arc::new(Inner { commands, namespace, up, stop, subscriber, blockers })))
+        Ok(Self(Arc::new(Inner { client, commands, namespace, up, trouble, stop, subscriber, blockers })))
     }
 
     /// What Onetake's own keys begin with, outside the queues.
@@ -120,12 +135,14 @@ impl Redis {
     pub async fn run(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<Reply, Error> {
         self.check_up()?;
         let by_digest =
-            self.0.commands.evalsha::<Value, _, _, _>(script.sha1.clone(), keys.clone(), args.clone()).await;
-        match by_digest.map_err(Error::from) {
+            once_more(|| self.0.commands.evalsha::<Value, _, _, _>(script.sha1.clone(), keys.clone(), args.clone()));
+        match by_digest.await {
             // It did not run, so running it now is its first time. EVAL also teaches the server the script, and goes
             // to the keys' node where SCRIPT LOAD could go to another.
             Err(error) if error.is_no_script() => {
-                Ok(self.0.commands.eval::<Value, _, _, _>(script.text.clone(), keys, args).await?.into())
+                let by_text =
+                    || self.0.commands.eval::<Value, _, _, _>(script.text.clone(), keys.clone(), args.clone());
+                Ok(once_more(by_text).await?.into())
             }
             answered => Ok(answered?.into()),
         }
@@ -136,28 +153,57 @@ impl Redis {
         self.check_up()?;
         let hash = if args.is_empty() { ClusterHash::Random } else { ClusterHash::FirstKey };
         let command = CustomCommand::new_static(name, hash, false);
-        Ok(self.0.commands.custom::<Value, _>(command, args).await?.into())
+        let send = || self.0.commands.custom::<Value, _>(command.clone(), args.clone());
+        Ok(once_more(send).await?.into())
+    }
+
+    /// fred's client, without our options.
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
     }
 
     pub(super) fn subscriber(&self) -> &Subscriber {
         &self.0.subscriber
     }
 
-    pub(super) fn blockers(&self) -> &BlockerPool {
+    pub(super) fn blockers(&self) -> &BlockerPools {
         &self.0.blockers
     }
 
     pub(super) fn check_up(&self) -> Result<(), Error> {
-        if self.is_up() { Ok(()) } else { Err(Error::unreachable("no answer to the last ping")) }
+        if self.is_up() {
+            Ok(())
+        } else {
+            Err(Error::unreachable(self.0.trouble.explain("no answer to the last ping")))
+        }
+    }
+}
+
+/// Sends, and sends once more what a cluster's node refused because another owns the slot: fred has asked who by then, and
+/// what was refused did not run.
+///
+/// A slot that is just moving (ASK) stays refused, and that is `Unreachable`: on its new node a script would find some of
+/// its queue's keys and not the others. Until the move is over the queue stands still.
+async fn once_more<F, R>(send: F) -> Result<Value, Error>
+where
+    F: Fn() -> R,
+    R: Future<Output = Result<Value, fred::error::Error>>,
+{
+    match send().await {
+        Err(error) if *error.kind() == ErrorKind::Routing => Ok(send().await?),
+        answered => Ok(answered?),
     }
 }
 
 /// Makes the connection again whenever fred gives it up for good, until stopped.
-async fn keep_connected(client: Client, stop: CancellationToken) {
+async fn keep_connected(client: Client, trouble: Trouble, stop: CancellationToken) {
     loop {
         let connection = client.connect();
         tokio::select! {
             ended = connection => {
+                if let Ok(Err(error)) = &ended {
+                    trouble.set(Some(error.to_string()));
+                }
                 tracing::warn!(cause = ?ended, "the connection to redis ended; connecting again");
             }
             // dropped: only the handle of the connection's task; `quit` ends the task itself.
@@ -171,18 +217,4 @@ async fn keep_connected(client: Client, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// # Errors
-/// `Settings`; the text does not repeat the address, which may hold a password.
-fn parse_url(url: &str) -> Result<Config, Error> {
-    let mut config = Config::from_url(url).map_err(|_| Error::Settings {
-        detail: "the address must look like redis://[[user:]password@]host[:port][/database]".to_owned(),
-    })?;
-    if url.starts_with("rediss") || url.starts_with("valkeys") {
-        let connector =
-            TlsConnector::default_rustls().map_err(|error| Error::Settings { detail: error.to_string() })?;
-        config.tls = Some(TlsConfig::from(connector));
-    }
-    Ok(config)
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::nodes::Node;
 use super::{Error, Redis, Reply};
 
 /// Part of a keyspace, set or hash walk. The walk has ended when `next` is `None`.
@@ -98,11 +99,22 @@ impl Redis {
         self.command("SREM", words(key, members)).await?.int()
     }
 
-    /// One page of the names that match `pattern`; about `count` are looked at. In a cluster: of one node only.
+    /// One page of the names that match `pattern`; about `count` are looked at. In a cluster one master is walked after
+    /// the other, and the cursor says which: what moves between them meanwhile may be missed.
     pub async fn scan(&self, cursor: Option<&str>, pattern: &str, count: u32) -> Result<Page, Error> {
         let count = count.to_string();
-        let args = words(cursor.unwrap_or("0"), ["MATCH", pattern, "COUNT", count.as_str()]);
-        let (next, items) = page(self.command("SCAN", args).await?)?;
+        let nodes = self.nodes();
+        let (place, cursor) = match cursor.and_then(|cursor| cursor.split_once('/')) {
+            Some((name, cursor)) => (nodes.iter().position(|node| node.name() == name).unwrap_or(0), cursor),
+            None => (0, cursor.unwrap_or("0")),
+        };
+        let args = words(cursor, ["MATCH", pattern, "COUNT", count.as_str()]);
+        let (next, items) = page(self.command_at(nodes.get(place), "SCAN", args).await?)?;
+        let next = match (nodes.get(place), next) {
+            (None, next) => next,
+            (Some(node), Some(cursor)) => Some(format!("{}/{cursor}", node.name())),
+            (Some(_), None) => nodes.get(place + 1).map(|node| format!("{}/0", node.name())),
+        };
         Ok(Page { next, items: items.iter().map(Reply::text).collect::<Result<_, _>>()? })
     }
 
@@ -146,16 +158,21 @@ impl Redis {
         self.command("PUBLISH", vec![word(channel), payload]).await?.int()
     }
 
-    /// The names that clients gave themselves by `CLIENT SETNAME`; the nameless are left out. In a cluster: of one node.
+    /// The names that clients gave themselves by `CLIENT SETNAME`; the nameless are left out.
     pub async fn client_names(&self) -> Result<Vec<String>, Error> {
-        let list = self.command("CLIENT", vec![word("LIST")]).await?.text()?;
-        let named = |line: &str| line.split(' ').find_map(|field| field.strip_prefix("name=")).map(str::to_owned);
-        Ok(list.lines().filter_map(named).filter(|name| !name.is_empty()).collect())
+        let mut names = Vec::new();
+        for list in self.command_everywhere("CLIENT", vec![word("LIST")]).await? {
+            let list = list.text()?;
+            let named = |line: &str| line.split(' ').find_map(|field| field.strip_prefix("name=")).map(str::to_owned);
+            names.extend(list.lines().filter_map(named).filter(|name| !name.is_empty()));
+        }
+        Ok(names)
     }
 
-    /// Wakes a blocked client; whether it was blocked.
-    pub(super) async fn unblock(&self, client_id: i64) -> Result<bool, Error> {
-        Ok(self.command("CLIENT", vec![word("UNBLOCK"), word(client_id.to_string())]).await?.int()? == 1)
+    /// Wakes a client that is blocked at `node`; whether it was blocked.
+    pub(super) async fn unblock(&self, node: Option<&Node>, client_id: i64) -> Result<bool, Error> {
+        let args = vec![word("UNBLOCK"), word(client_id.to_string())];
+        Ok(self.command_at(node, "CLIENT", args).await?.int()? == 1)
     }
 }
 

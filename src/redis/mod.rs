@@ -4,13 +4,17 @@
 //! fred and bb8 live in this module alone; no type of theirs leaves it. A command is sent once or not at all: what timed
 //! out or lost its connection is [`Error::Unreachable`], its outcome unknown, and the caller knows how to repeat it.
 
+mod address;
 mod blocking;
 mod client;
 mod commands;
 mod error;
 mod info;
 mod monitor;
+mod nodes;
+mod probe;
 mod reply;
+mod rights;
 mod script;
 mod stream;
 mod subscribe;
@@ -25,6 +29,7 @@ pub use commands::{Page, ScoredPage};
 pub use error::{Cause, Error};
 pub use info::ServerInfo;
 pub use reply::Reply;
+pub use rights::{COMMANDS, Rights};
 pub use script::Script;
 pub use stream::{Entry, StreamWatch};
 pub use subscribe::Subscription;

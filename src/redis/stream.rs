@@ -56,7 +56,7 @@ impl StreamWatch {
         }
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.redis.blockers().connection().await?),
+            none => none.insert(self.redis.blocker(&self.key).await?),
         };
         let answered = connection.xread(&self.key, after, most, patience).await;
         if answered.is_err() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use fred::types::{Builder, RespVersion};
+use fred::types::{Builder, ClusterHash, CustomCommand, RespVersion, Value};
 use tokio::sync::{OnceCell, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -121,7 +121,10 @@ impl Subscriber {
 /// then may pass it by. The server answers in order, so an answered ping says that it has subscribed.
 async fn listen(client: &Client, channel: &str) -> Result<(), Error> {
     client.subscribe(channel).await?;
-    client.ping::<String>(None).await?;
+    // In a cluster fred sends all subscriptions of a client to the node that its name hashes to.
+    let there = ClusterHash::Custom(fred::util::redis_keyslot(client.id().as_bytes()));
+    let ping = CustomCommand::new_static("PING", there, false);
+    client.custom::<Value, Bytes>(ping, Vec::new()).await?;
     Ok(())
 }
 

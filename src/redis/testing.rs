@@ -10,7 +10,10 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 
 use super::{Redis, Reply};
-use crate::config::{self, Eviction, Span};
+use crate::config::{self, Eviction, Span, Tls};
+
+/// Names another program than `redis-server`: so all tests may be run on another release.
+pub(crate) const PROGRAM: &str = "ONETAKE_TEST_REDIS_SERVER";
 
 /// Dies with the test.
 pub(crate) struct Server {
@@ -42,6 +45,7 @@ impl Server {
             namespace: "onetake".to_owned(),
             command_timeout: Span(Duration::from_secs(5)),
             eviction: Eviction::Refuse,
+            tls: Tls::default(),
         }
     }
 
@@ -70,7 +74,7 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, password: Option<&str>, folder: &TempDir) -> Child {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(std::env::var(PROGRAM).unwrap_or_else(|_| "redis-server".to_owned()));
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
     command.args(["--appendfsync", "always"]);
     command.arg("--dir").arg(folder.path());

@@ -118,6 +118,7 @@ async fn fill(redis: &RedisServer, jobs: u64) {
         namespace: "onetake".into(),
         command_timeout: config::Span(Duration::from_secs(10)),
         eviction: config::Eviction::Refuse,
+        tls: config::Tls::default(),
     };
     let client = Redis::connect(&settings).await.expect("Redis is up");
     let queue = Queue::new(client, "bull", QueueName::parse(QUEUE).expect("it is a name"));

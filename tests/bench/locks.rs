@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use onetake::clock::Clock;
-use onetake::config::{self, Eviction, Span};
+use onetake::config::{self, Eviction, Span, Tls};
 use onetake::lock::{Guarded, LockName, Locks};
 use onetake::redis::Redis;
 use onetake::store::{Error, Store, Tx, query};
@@ -222,6 +222,7 @@ async fn open_locks(store: Store, redis_url: &str) -> Locks {
         namespace: "onetake".into(),
         command_timeout: Span(Duration::from_secs(2)),
         eviction: Eviction::Refuse,
+        tls: Tls::default(),
     };
     let redis = Redis::connect(&redis).await.expect("Redis is up");
     let settings = config::Locks {

@@ -138,6 +138,7 @@ pub(super) async fn intake(world: &World) -> Queue {
         namespace: "onetake".into(),
         command_timeout: config::Span(Duration::from_secs(2)),
         eviction: config::Eviction::Warn,
+        tls: config::Tls::default(),
     };
     let redis = Redis::connect(&settings).await.expect("Redis is up");
     Queue::new(redis, "bull", QueueName::parse("video").unwrap())

@@ -1,8 +1,10 @@
 //! Integration tests: the real binary with real Redis, Postgres and npm `bullmq` peers, each test with servers of its own.
 //!
-//! Two names are a convention that `tests/setup/test` relies on when a machine lacks a tool: a test that needs Postgres
+//! Some names are a convention that `tests/setup/test` relies on when a machine lacks a tool: a test that needs Postgres
 //! lives in a module `on_postgres` (made by [`support::on_each_store`]), one that needs Node in a module whose name
-//! starts with `node`, one that needs Python in one with `python` in its name. Those that start no server at all are in `packaging`.
+//! starts with `node` (`node_chromium`: a browser too), one that needs Python in one with `python` in its name. So it is with
+//! `openssl`, and with the other servers that `tests/setup/install` fetches: `on_redis_6`, `on_valkey_9`. Those that start no
+//! server at all are in `packaging`.
 
 mod books;
 mod crash;
@@ -18,6 +20,7 @@ mod locks;
 mod loss;
 mod main_job;
 mod mixed;
+mod node_chromium;
 mod node_peers;
 mod orders;
 mod packaging;
@@ -30,4 +33,5 @@ mod serve;
 mod store;
 mod storm;
 mod support;
+mod topology;
 mod workloads;

@@ -2,6 +2,7 @@
 // meant for people on stderr. A script ends when its stdin ends, so that none outlives its test.
 
 import { createInterface } from 'node:readline';
+import { Cluster } from 'ioredis';
 
 const versions = { 5: 'bullmq5', 6: 'bullmq6' };
 
@@ -14,7 +15,16 @@ export async function bullmq() {
 
 /** Queue name and connection options from the environment. */
 export function peer() {
-  const { hostname, port, password, username } = new URL(process.env.REDIS_URL);
+  const url = new URL(process.env.REDIS_URL);
+  const { hostname, port, password, username } = url;
+  if (url.protocol === 'redis-cluster:') {
+    const nodes = [url.host, ...url.searchParams.getAll('node')].map((node) => {
+      const [host, port] = node.split(':');
+      return { host, port: Number(port) };
+    });
+    const connection = new Cluster(nodes, { redisOptions: { maxRetriesPerRequest: null } });
+    return { queue: process.env.QUEUE, options: { prefix: process.env.PREFIX ?? 'bull', connection } };
+  }
   return {
     queue: process.env.QUEUE,
     options: {

@@ -20,6 +20,12 @@ has_python() { has python3; }
 has_nextest() { has cargo-nextest; }
 has_setpriv() { has setpriv; }
 has_promtool() { has promtool; }
+has_openssl() { has openssl; }
+has_pip() { has python3 && python3 -m pip --version >/dev/null 2>&1; }
+has_chromium() { has chromium || has chromium-browser || has google-chrome; }
+# Started, as a program for another system would be found as well.
+has_redis_6() { redis-server-6.2 --version >/dev/null 2>&1; }
+has_valkey_9() { valkey-server-9 --version >/dev/null 2>&1; }
 
 has_postgres() {
     has initdb && has postgres && return

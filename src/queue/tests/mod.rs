@@ -17,6 +17,7 @@ mod schedulers;
 mod settle;
 mod stalled;
 mod take;
+mod versions;
 
 use serde_json::value::RawValue;
 

@@ -50,6 +50,7 @@ impl Stage {
             namespace: "onetake".into(),
             command_timeout: config::Span(Duration::from_secs(30)),
             eviction: config::Eviction::Refuse,
+            tls: config::Tls::default(),
         };
         let redis = Redis::connect(&settings).await.expect("Redis was just started");
         Self { server, redis }

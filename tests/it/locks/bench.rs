@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use onetake::clock::Clock;
-use onetake::config::{self, Eviction, Span};
+use onetake::config::{self, Eviction, Span, Tls};
 use onetake::lock::{Acquired, Grant, Guarded, LockName, Locks, Wanted};
 use onetake::redis::Redis;
 use onetake::store::{Error, Store, Tx, query};
@@ -81,6 +81,7 @@ impl Server {
             namespace: "onetake".into(),
             command_timeout: Span(Duration::from_secs(2)),
             eviction: Eviction::Refuse,
+            tls: Tls::default(),
         };
         let redis = Redis::connect(&redis).await.expect("Redis is up");
         let locks = Locks::new(store, redis.clone(), "onetake", &settings_of_locks());

@@ -184,6 +184,7 @@ async fn work_queue(world: &World) -> Queue {
         namespace: "onetake".into(),
         command_timeout: config::Span(PATIENCE),
         eviction: config::Eviction::Warn,
+        tls: config::Tls::default(),
     };
     let redis = Redis::connect(&settings).await.expect("Redis is up");
     Queue::new(redis, "bull", QueueName::parse("video-work").expect("a name"))

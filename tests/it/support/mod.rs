@@ -2,7 +2,9 @@
 //!
 //! Everything here ends with its test: by `Drop`, and by the kernel (parent-death signal) where the test itself is killed.
 
+pub mod board;
 pub mod cloudpayments;
+pub mod cluster;
 pub mod http;
 pub mod making;
 pub mod node;
@@ -13,9 +15,11 @@ pub mod proxy;
 pub mod puller;
 pub mod redis;
 pub mod resp;
+pub mod sentinel;
 pub mod server;
 pub mod store;
 pub mod telegram;
+pub mod verbs;
 pub mod wait;
 pub mod webhook;
 pub mod world;

@@ -1,6 +1,7 @@
 //! Unmodified npm `bullmq` peers: the scripts in `tests/node`, one process each, talked to in JSON lines.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde::Deserialize;
@@ -32,7 +33,7 @@ impl Peer {
         Self { version, redis_url: redis.url(), prefix: "bull".into(), queue: queue.into() }
     }
 
-    fn launch(&self, script: &str) -> Launch {
+    pub(super) fn launch(&self, script: &str) -> Launch {
         let version = if self.version == BullMq::V5 { "5" } else { "6" };
         Launch::new("node", "node")
             .args([format!("{}/tests/node/{script}", env!("CARGO_MANIFEST_DIR"))])
@@ -45,21 +46,29 @@ impl Peer {
 }
 
 /// Whatever a script says.
-struct Talk(Process);
+pub(super) struct Talk(Process);
 
 impl Talk {
     /// Starts a script and waits until it is connected.
-    async fn start(launch: Launch) -> Self {
+    pub(super) async fn start(launch: Launch) -> Self {
         let mut talk = Self(launch.spawn());
         talk.hear(|line| (line["event"] == "ready").then_some(())).await;
         talk
+    }
+
+    pub(super) fn write(&mut self, command: &Value) {
+        self.0.write(&command.to_string());
     }
 
     /// Passes over lines until `pick` picks one.
     ///
     /// # Panics
     /// If the script ends, or picks nothing within [`PATIENCE`].
-    async fn hear<T>(&mut self, mut pick: impl FnMut(&Value) -> Option<T>) -> T {
+    async fn hear<T>(&mut self, pick: impl FnMut(&Value) -> Option<T>) -> T {
+        self.hear_within(PATIENCE, pick).await
+    }
+
+    pub(super) async fn hear_within<T>(&mut self, patience: Duration, mut pick: impl FnMut(&Value) -> Option<T>) -> T {
         let heard = async {
             loop {
                 let line = self.0.read().await.expect("the script still runs");
@@ -69,7 +78,7 @@ impl Talk {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, heard).await.expect("the script says something in time")
+        tokio::time::timeout(patience, heard).await.expect("the script says something in time")
     }
 }
 

@@ -11,28 +11,39 @@ use super::resp::{self, Reply};
 pub struct RedisServer {
     port: Port,
     folder: TempDir,
-    durable: bool,
+    kind: Kind,
     process: Process,
+}
+
+/// Which server, and how it is started.
+#[derive(Clone, Debug, Default)]
+pub struct Kind {
+    /// With an append-only file.
+    pub durable: bool,
+    /// Another program than `redis-server`.
+    pub program: Option<&'static str>,
+    /// More of its command line.
+    pub args: Vec<String>,
 }
 
 impl RedisServer {
     /// A Redis that forgets everything when it is killed.
     pub async fn start() -> Self {
-        Self::start_as(false).await
+        Self::start_as(Kind::default()).await
     }
 
     /// A Redis with an append-only file: [`RedisServer::restart`] finds all that was acknowledged.
     pub async fn start_durable() -> Self {
-        Self::start_as(true).await
+        Self::start_as(Kind { durable: true, ..Kind::default() }).await
     }
 
-    async fn start_as(durable: bool) -> Self {
+    pub async fn start_as(kind: Kind) -> Self {
         let folder = TempDir::with_prefix("onetake-redis-").expect("the temporary folder can be written");
         for _ in 0..10 {
             let port = Port::reserve();
-            let process = launch(&port, &folder, durable);
+            let process = launch(&port, &folder, &kind);
             if is_ready(&process).await {
-                return Self { port, folder, durable, process };
+                return Self { port, folder, kind, process };
             }
             eprintln!("port {} was taken: {:?}", port.number, process.log());
         }
@@ -70,7 +81,7 @@ impl RedisServer {
     /// Kills it if it runs, and starts it again on the same port with the data that its append-only file has.
     pub async fn restart(&mut self) {
         self.kill();
-        self.process = launch(&self.port, &self.folder, self.durable);
+        self.process = launch(&self.port, &self.folder, &self.kind);
         assert!(is_ready(&self.process).await, "Redis does not come back: {:?}", self.process.log());
     }
 
@@ -91,11 +102,13 @@ impl RedisServer {
     }
 }
 
-fn launch(port: &Port, folder: &TempDir, durable: bool) -> Process {
+fn launch(port: &Port, folder: &TempDir, kind: &Kind) -> Process {
     let folder = folder.path().to_str().expect("the temporary folder has a plain name");
-    Launch::new("redis", "redis-server")
+    let durable = kind.durable;
+    Launch::new("redis", kind.program.unwrap_or("redis-server"))
         .args(["--bind", "127.0.0.1", "--port", &port.number.to_string(), "--dir", folder])
         .args(["--save", "", "--appendonly", if durable { "yes" } else { "no" }, "--maxmemory-policy", "noeviction"])
+        .args(kind.args.iter().cloned())
         .spawn()
 }
 

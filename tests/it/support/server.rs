@@ -68,6 +68,11 @@ impl Setup {
         self.env("ONETAKE_CONFIG", file.display().to_string())
     }
 
+    /// What servers of this setup find in their environment.
+    pub fn settings(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.env.iter()
+    }
+
     /// The server dies by SIGKILL when it first passes this point (see `onetake::fault::POINTS`).
     pub fn fault(self, point: &str) -> Self {
         self.env("ONETAKE_FAULT", point)

@@ -20,6 +20,13 @@ impl World {
         Self { redis, store, setup }
     }
 
+    /// On a Redis of the test's choice, at the address by which servers shall find it.
+    pub async fn on(kind: StoreKind, redis: RedisServer, url: &str) -> Self {
+        let store = TestStore::start(kind).await;
+        let setup = Setup::new(url, &store.url());
+        Self { redis, store, setup }
+    }
+
     /// Starts a server of this world.
     pub async fn server(&self) -> Onetake {
         Onetake::start(&self.setup).await

@@ -1,0 +1,94 @@
+//! A master with one replica, watched by three sentinels.
+
+use tempfile::TempDir;
+
+use super::port::Port;
+use super::process::{Launch, Process};
+use super::redis::{Kind, RedisServer};
+use super::resp::{self, Reply};
+use super::wait::{self, PATIENCE};
+
+/// How the sentinels call the master.
+pub const SERVICE: &str = "jobs";
+
+/// The master and the replica are the test's to kill.
+pub struct Sentinels {
+    pub replica: RedisServer,
+    ports: Vec<Port>,
+    _folder: TempDir,
+    _processes: Vec<Process>,
+}
+
+impl Sentinels {
+    /// The master, and what stands around it.
+    pub async fn start() -> (RedisServer, Self) {
+        // A replica that cannot follow at once is to be sent everything anew: with so little, that is quicker.
+        let master = RedisServer::start_as(Kind { durable: true, args: soon(), ..Kind::default() }).await;
+        let of = ["--replicaof".to_owned(), "127.0.0.1".to_owned(), master.port().to_string()];
+        let args = soon().into_iter().chain(of).collect();
+        let replica = RedisServer::start_as(Kind { durable: true, args, ..Kind::default() }).await;
+        wait::until_true("the replica to follow", PATIENCE, async || {
+            replica.ask(&["INFO", "replication"]).await.text().unwrap_or_default().contains("master_link_status:up")
+        })
+        .await;
+        let folder = TempDir::with_prefix("onetake-sentinels-").expect("the temporary folder can be written");
+        let ports: Vec<Port> = (0..3).map(|_| Port::reserve()).collect();
+        let processes = ports.iter().map(|port| sentinel(port, &folder, master.port())).collect();
+        let sentinels = Self { replica, ports, _folder: folder, _processes: processes };
+        sentinels.until_they_agree().await;
+        (master, sentinels)
+    }
+
+    /// All three know each other and the replica.
+    async fn until_they_agree(&self) {
+        for port in &self.ports {
+            wait::until_true("the sentinels to know each other", PATIENCE, async || {
+                let master = resp::ask(port.number, &["SENTINEL", "MASTER", SERVICE]).await;
+                let Ok(Reply::List(_)) = &master else { return false };
+                let fields = master.as_ref().expect("just seen").texts();
+                let of = |name: &str| fields.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+                of("num-other-sentinels") == Some("2") && of("num-slaves") == Some("1") && of("flags") == Some("master")
+            })
+            .await;
+        }
+    }
+
+    pub fn url(&self) -> String {
+        let [one, two, three] = [0, 1, 2].map(|place| self.ports[place].number);
+        format!(
+            "redis-sentinel://127.0.0.1:{one}/0?node=127.0.0.1:{two}&node=127.0.0.1:{three}&sentinelServiceName={SERVICE}"
+        )
+    }
+
+    /// Has the replica made master though nothing has died, as for the upkeep of a machine.
+    pub async fn fail_over(&self) {
+        let told = resp::ask(self.ports[0].number, &["SENTINEL", "FAILOVER", SERVICE]).await;
+        assert_eq!(told.expect("the sentinel answers").text(), Some("OK"));
+        self.until_failed_over().await;
+    }
+
+    /// Waits until the replica has been made the master.
+    pub async fn until_failed_over(&self) {
+        wait::until_true("the replica to be made master", 2 * PATIENCE, async || {
+            self.replica.ask(&["INFO", "replication"]).await.text().unwrap_or_default().contains("role:master")
+        })
+        .await;
+    }
+}
+
+fn soon() -> Vec<String> {
+    ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"].map(str::to_owned).to_vec()
+}
+
+fn sentinel(port: &Port, folder: &TempDir, master: u16) -> Process {
+    // A sentinel writes what it learns into its file.
+    let file = folder.path().join(format!("{}.conf", port.number));
+    let config = format!(
+        "bind 127.0.0.1\nport {}\ndir {}\nsentinel monitor {SERVICE} 127.0.0.1 {master} 2\n\
+         sentinel down-after-milliseconds {SERVICE} 3000\nsentinel failover-timeout {SERVICE} 10000\n",
+        port.number,
+        folder.path().display()
+    );
+    std::fs::write(&file, config).expect("our folder can be written");
+    Launch::new("sentinel", "redis-server").args([file.display().to_string(), "--sentinel".to_owned()]).spawn()
+}
