@@ -4,6 +4,7 @@
 //! may come late, and may fail: the reconciler finds what was left out. What arrives together rides in one call.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use metrics::counter;
@@ -12,13 +13,14 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use crate::catalog::{Catalog, DELIVERY_QUEUE};
+use crate::catalog::{Catalog, DELIVERY_QUEUE, Kind};
 use crate::clock::{Millis, millis};
+use crate::config;
 use crate::dedupe::{Dedupe, Mark, Wakes, What};
 use crate::fault;
 use crate::flight::{DueDelivery, DueRun, Finished, Flights, Snapshot};
 use crate::id::QueueName;
-use crate::queue::{Add, Error, JobOptions, Keep, Queue, Retention};
+use crate::queue::{Add, Error, JobOptions, Keep, Queue, RateLimit, Retention, Terms};
 use crate::redis::Redis;
 
 /// Something that Redis should be told.
@@ -59,7 +61,10 @@ impl Queues {
                     completed: Keep::last(entry.settings.keep_completed),
                     failed: Keep::last(entry.settings.keep_failed),
                 };
-                let queue = Queue::with_retention(redis.clone(), prefix, entry.name.clone(), retention);
+                // Taking a wish in is not the work: an intake queue goes as fast as it can.
+                let limiter = entry.settings.limiter.filter(|_| entry.kind != Kind::Intake).and_then(rate);
+                let terms = Terms { retention, limiter, metrics: entry.settings.metrics };
+                let queue = Queue::on_terms(redis.clone(), prefix, entry.name.clone(), terms);
                 (entry.name.as_str().to_owned(), queue)
             })
             .collect();
@@ -78,6 +83,12 @@ impl Queues {
         let name = QueueName::parse(name).ok().filter(|_| self.catalog.is_open())?;
         Some(Queue::new(self.redis.clone(), &self.prefix, name))
     }
+}
+
+/// As the scripts want it; `None` for what no configuration passes.
+fn rate(limiter: config::Limiter) -> Option<RateLimit> {
+    let duration = u32::try_from(millis(limiter.duration.0)).ok().and_then(NonZeroU32::new)?;
+    Some(RateLimit { max: NonZeroU32::new(limiter.max)?, duration })
 }
 
 impl Publisher {

@@ -25,7 +25,7 @@ use crate::processor::{Processor, builtin, make};
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::reconcile::{Memory, Reconciler, WORKER_PREFIX};
 use crate::redis::Redis;
-use crate::runner::{Consumer, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Workload};
+use crate::runner::{Consumer, Controls, Followers, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Workload};
 use crate::saga::{Effect, Sagas};
 use crate::store::Store;
 use crate::workloads::orders::cloudpayments::CloudPayments;
@@ -60,6 +60,8 @@ pub struct Parts {
     pub webhook: Webhook,
     pub sagas: Sagas,
     pub workloads: Workloads,
+    /// Of the consumers, once they are made.
+    pub controls: Controls,
     pub worker: String,
 }
 
@@ -123,6 +125,7 @@ impl Parts {
             webhook,
             sagas,
             workloads,
+            controls: Controls::default(),
             worker,
         })
     }

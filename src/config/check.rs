@@ -199,6 +199,7 @@ fn queues(settings: &Settings, problems: &mut Problems) {
         problems.unless(queue.concurrency >= 1, format!("{at}.concurrency"), "must be 1 at least");
         problems.unless(queue.attempts >= 1, format!("{at}.attempts"), "must be 1 at least");
         problems.backoff(format!("{at}.backoff"), queue.backoff);
+        rules(&at, queue, problems);
         processor(&at, queue, problems);
         if let Some(rules) = &queue.dedupe {
             let work = name.work();
@@ -214,6 +215,36 @@ fn queues(settings: &Settings, problems: &mut Problems) {
             dedupe(&format!("{at}.dedupe"), rules, problems);
         }
     }
+}
+
+/// What a runner keeps to beside the processor.
+fn rules(at: &str, queue: &Queue, problems: &mut Problems) {
+    for (name, waits) in &queue.backoffs {
+        let key = format!("{at}.backoffs.{name}");
+        problems.unless(!waits.is_empty(), &key, "must have one wait at least");
+        // Jobs that name these mean BullMQ's own.
+        problems.unless(
+            !matches!(name.as_str(), "fixed" | "exponential"),
+            key,
+            "has the name of a backoff with a formula",
+        );
+    }
+    let one = queue.backoff == Backoff::NONE || !queue.backoffs.contains_key("default");
+    problems.unless(one, format!("{at}.backoffs.default"), "says the same as backoff: give one of the two");
+    if let Some(limiter) = queue.limiter {
+        // BullMQ writes the duration as a number of milliseconds.
+        let fits = limiter.max >= 1 && (1..=u128::from(u32::MAX)).contains(&limiter.duration.0.as_millis());
+        problems.unless(
+            fits,
+            format!("{at}.limiter"),
+            "must have a max of 1 at least and a duration from 1ms to 49 days",
+        );
+    }
+    let lasting = queue.timeout.is_none_or(|timeout| !is_zero(timeout));
+    problems.unless(lasting, format!("{at}.timeout"), "must be longer than zero (leave it out for no bound)");
+    problems.unless(queue.max_started != Some(0), format!("{at}.max_started"), "must be 1 at least");
+    // A list that Redis walks when it is trimmed and shown.
+    problems.unless(queue.metrics <= 100_000, format!("{at}.metrics"), "must be 100000 at most");
 }
 
 fn processor(at: &str, queue: &Queue, problems: &mut Problems) {
@@ -406,6 +437,14 @@ mod tests {
             ("http.json_depth", "128"),
             ("queues.video.concurrency", "0"),
             ("queues.video.attempts", "0"),
+            ("queues.video.backoffs.gentle", ""),
+            ("queues.video.backoffs.fixed", "1s"),
+            ("queues.video.backoffs.default", "1s"),
+            ("queues.video.limiter", "{max=0, duration=\"1s\"}"),
+            ("queues.video.limiter", "{max=1, duration=\"0s\"}"),
+            ("queues.video.timeout", "0s"),
+            ("queues.video.max_started", "0"),
+            ("queues.video.metrics", "100001"),
             ("queues.video.processor.name", "vidoe"),
             ("queues.video.dedupe.fields", ""),
             ("queues.video.dedupe.fields", "name,name"),

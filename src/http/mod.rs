@@ -50,6 +50,7 @@ use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::lock::Locks;
 use crate::redis::Redis;
+use crate::runner::Controls;
 use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::Workloads;
@@ -70,6 +71,8 @@ pub struct Server {
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
     pub sagas: Sagas,
+    /// Of the queues that this process works off.
+    pub controls: Controls,
     /// What the addresses in answers begin with: the configured public address, or nothing.
     base: Arc<str>,
     in_flight: idempotency::InFlight,
@@ -92,13 +95,15 @@ pub struct Parts {
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
     pub sagas: Sagas,
+    pub controls: Controls,
 }
 
 pub type AppState = Arc<Server>;
 
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics, sagas } = parts;
+        let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics, sagas, controls } =
+            parts;
         let base = settings.http.public_url.trim_end_matches('/').into();
         Arc::new(Self {
             intake,
@@ -112,6 +117,7 @@ impl Server {
             workloads,
             metrics,
             sagas,
+            controls,
             base,
             in_flight: idempotency::InFlight::default(),
             timings: envelope::Timings::default(),

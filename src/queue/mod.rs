@@ -13,6 +13,7 @@
 mod add;
 mod admin;
 mod bulk;
+mod cancel;
 mod change;
 mod detail;
 mod error;
@@ -41,6 +42,7 @@ use crate::redis::{Redis, Reply, Script};
 pub use add::{Add, AddOutcome, Added, EnsureOutcome, Ensured};
 pub use admin::Removal;
 pub use bulk::{Bulk, Step};
+pub use cancel::Cancelled;
 pub use change::{Change, Finished, Retry};
 pub use detail::{Child, ChildKind, ChildrenCounts};
 pub use error::{AddError, Error};
@@ -51,7 +53,7 @@ pub use look::{Counts, State};
 pub use options::{Deduplication, JobBackoff, JobOptions, Keep};
 pub use parked::{ParkedEnd, ParkedHow, ParkedOutcome};
 pub use schedulers::{Cron, CronError, Next, Rule, Scheduler, SchedulerError, Upsert, Upserted};
-pub use settle::{Ended, How, Settlement};
+pub use settle::{Ended, How, Move, Settlement};
 pub use take::{Take, Taken};
 
 /// A handle on one queue. Cheap to clone.
@@ -62,7 +64,17 @@ struct Inner {
     redis: Redis,
     keys: Keys,
     name: QueueName,
-    retention: Retention,
+    terms: Terms,
+}
+
+/// What a process keeps to in its work on a queue, beside what the queue's `meta` says for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    pub retention: Retention,
+    /// How fast this process's workers take jobs. Counted together with Node workers that have a limiter of their own.
+    pub limiter: Option<RateLimit>,
+    /// For how many minutes it is kept how many jobs ended; 0: it is not counted.
+    pub metrics: u32,
 }
 
 /// How many finished jobs stay, where a job's own options do not say.
@@ -86,8 +98,12 @@ impl Queue {
     }
 
     pub fn with_retention(redis: Redis, prefix: &str, name: QueueName, retention: Retention) -> Self {
+        Self::on_terms(redis, prefix, name, Terms { retention, ..Terms::default() })
+    }
+
+    pub fn on_terms(redis: Redis, prefix: &str, name: QueueName, terms: Terms) -> Self {
         let keys = Keys::new(prefix, &name);
-        Self(Arc::new(Inner { redis, keys, name, retention }))
+        Self(Arc::new(Inner { redis, keys, name, terms }))
     }
 
     pub fn name(&self) -> &QueueName {
@@ -103,7 +119,11 @@ impl Queue {
     }
 
     fn retention(&self) -> Retention {
-        self.0.retention
+        self.0.terms.retention
+    }
+
+    fn terms(&self) -> Terms {
+        self.0.terms
     }
 
     async fn run(&self, script: &Script, args: Vec<Bytes>) -> Result<Reply, Error> {

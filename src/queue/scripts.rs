@@ -18,6 +18,8 @@ macro_rules! script {
 }
 
 script!(ADD, "add", ["gate", "enqueue", "remove", "create"]);
+script!(CANCEL, "cancel", ["gate", "enqueue", "remove", "options", "create", "parent", "finish"]);
+script!(CANCELLED, "cancelled", []);
 script!(CHANGE_DELAY, "change_delay", ["gate", "enqueue"]);
 script!(CHANGE_PRIORITY, "change_priority", ["gate", "enqueue"]);
 script!(CHILDREN, "children", []);
@@ -50,7 +52,7 @@ script!(RETRY, "retry", ["gate", "enqueue", "options", "parent", "retry"]);
 script!(RETRY_ALL, "retry_all", ["gate", "enqueue", "options", "parent", "retry"]);
 script!(SCHEDULERS, "schedulers", ["gate", "enqueue", "create", "schedule"]);
 script!(SCHEDULE_NEXT, "schedule_next", ["gate", "enqueue", "create", "schedule"]);
-script!(SETTLE, "settle", ["gate", "enqueue", "remove", "options", "create", "parent", "finish", "take"]);
+script!(SETTLE, "settle", ["gate", "enqueue", "remove", "options", "create", "parent", "finish", "metrics", "take"]);
 script!(SET_CONCURRENCY, "set_concurrency", ["gate"]);
 script!(SET_RATE_LIMIT, "set_rate_limit", ["gate"]);
 script!(STATE, "state", []);

@@ -12,8 +12,10 @@
 //! While Redis is away, handlers whose truth is in SQL are asked for due work instead ([`Handler::poll`]).
 
 mod consumer;
+mod control;
 mod follow;
 mod hold;
+mod limit;
 mod plain;
 mod progress;
 mod run;
@@ -29,6 +31,7 @@ use crate::queue::{How, Job};
 use crate::store::Query;
 
 pub use consumer::{Consumer, Limits};
+pub use control::{Control, Controls};
 pub use follow::Followers;
 pub use hold::{Hold, Holds, Stopped};
 pub use plain::PlainJobs;

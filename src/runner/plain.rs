@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
+use tracing::{Instrument, debug, info_span};
 
-use super::{Handler, Hold, Stopped, progress};
+use super::{Handler, Hold, Stopped, limit, progress};
 use crate::clock::{Clock, millis};
 use crate::config;
-use crate::processor::{Failure, Processor, Work};
-use crate::queue::{How, Job, JobBackoff, Queue};
-use crate::retry;
+use crate::processor::{Failure, Next, Processor, Trace, Unfinished, Work};
+use crate::queue::{How, Job, JobBackoff, Move, Queue};
+use crate::retry::{self, Backoff};
+
+/// Why a job that was taken too often fails. BullMQ's words.
+const STARTED_TOO_OFTEN: &str = "job started more than allowable limit";
 
 /// Runs a queue's processor over its jobs.
 pub struct PlainJobs {
@@ -25,6 +30,22 @@ pub struct PlainJobs {
 #[async_trait]
 impl Handler for PlainJobs {
     async fn handle(&self, job: Job, hold: Hold) -> How {
+        if self.settings.max_started.is_some_and(|most| job.attempts_started > most) {
+            return How::Fail { reason: STARTED_TOO_OFTEN.to_owned(), stack: None };
+        }
+        let Some(trace) = Trace::of_options(&job.options.extra) else { return self.run(job, hold, None).await };
+        let span = info_span!("job", queue = %self.queue.name(), job.id = %job.id, trace_id = trace.id());
+        async {
+            debug!(traceparent = trace.parent(), "working on job {}", job.id);
+            self.run(job, hold, Some(trace.clone())).await
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+impl PlainJobs {
+    async fn run(&self, job: Job, hold: Hold, trace: Option<Trace>) -> How {
         let scratch = match Scratch::make(&self.scratch, &job.id, self.processor.uses_scratch()) {
             Ok(scratch) => scratch,
             Err(reason) => return self.failed(&job, &Failure::retry(reason)),
@@ -36,6 +57,8 @@ impl Handler for PlainJobs {
             name: job.name.clone(),
             data: job.data.clone(),
             attempt: job.attempts_made + 1,
+            step: job.step(),
+            trace,
             scratch: scratch.path.clone(),
         };
         let (queue, id) = (self.queue.clone(), job.id.clone());
@@ -47,13 +70,15 @@ impl Handler for PlainJobs {
                 }
             })
         });
+        let limit = limit::shorter(self.settings.timeout.map(|limit| limit.0), job.options.timeout());
         let ended = tokio::select! {
             // Dropped: the attempt ends, and leaves nothing running.
-            ended = self.processor.process(work, progress) => ended,
+            ended = limit::within(limit, self.processor.process(work, progress)) => ended,
             why = hold.stopped() => match why {
                 // The answer will be refused: the job has another owner.
                 Stopped::Lost => Err(Failure::retry("the job's lock was lost")),
                 Stopped::Stopping => return How::Wait,
+                Stopped::Cancelled(reason) => return How::Fail { reason: reason.to_string(), stack: None },
             },
         };
         passing_on.ended().await;
@@ -65,26 +90,57 @@ impl Handler for PlainJobs {
             Err(failure) => self.failed(&job, &failure),
         }
     }
-}
 
-impl PlainJobs {
     /// Retry if the job has an attempt left, by BullMQ's rules.
     fn failed(&self, job: &Job, failure: &Failure) -> How {
         let reason = failure.reason().to_owned();
-        if let Failure::Later { delay, .. } = failure {
-            return How::Delay { until_ms: self.clock.now_ms() + millis(*delay) };
+        match failure {
+            Failure::Later { delay, .. } => return How::Delay { until_ms: self.clock.now_ms() + millis(*delay) },
+            Failure::Unfinished(unfinished) => return self.moved(job, unfinished),
+            Failure::Retry { .. } | Failure::Final { .. } => {}
         }
         let attempts = if job.options.attempts == 0 { self.settings.attempts } else { job.options.attempts };
         let attempt = job.attempts_made + 1;
-        if matches!(failure, Failure::Final { .. }) || attempt >= attempts {
+        // The next taker would only fail it.
+        let is_last_start = self.settings.max_started.is_some_and(|most| job.attempts_started >= most);
+        if matches!(failure, Failure::Final { .. }) || attempt >= attempts || is_last_start {
             return How::Fail { stack: Some(reason.clone()), reason };
         }
-        let backoff = match &job.options.backoff {
-            Some(JobBackoff::Known(backoff)) => *backoff,
-            Some(JobBackoff::Custom(_)) | None => self.settings.backoff,
-        };
-        let delay_ms = millis(retry::delay(backoff, attempt, &mut rand::rng()));
+        let delay_ms = millis(self.backoff(job.options.backoff.as_ref(), attempt));
         How::Retry { delay_ms, stack: Some(reason.clone()), reason }
+    }
+
+    /// The wait after failed attempt number `attempt`.
+    fn backoff(&self, wanted: Option<&JobBackoff>, attempt: u32) -> Duration {
+        let formula = |backoff: Backoff| retry::delay(backoff, attempt, &mut rand::rng());
+        let name = match wanted {
+            Some(JobBackoff::Known(backoff)) => return formula(*backoff),
+            Some(JobBackoff::Custom(name)) => name,
+            None => "default",
+        };
+        let tables = &self.settings.backoffs;
+        match tables.get(name).or_else(|| tables.get("default")) {
+            Some(waits) => retry::nth(waits, attempt),
+            None => formula(self.settings.backoff),
+        }
+    }
+
+    /// The job as its processor wants it for the next step.
+    fn moved(&self, job: &Job, unfinished: &Unfinished) -> How {
+        let to = match unfinished.next {
+            Next::Delay(delay) => Move::Delayed { until_ms: self.clock.now_ms() + millis(delay) },
+            Next::Wait => Move::Wait,
+            Next::Children => Move::Children,
+            Next::Limit(time) => Move::Limited { for_ms: millis(time).max(1) },
+        };
+        // A builtin may have written something that nobody could read.
+        let data = match unfinished.data.clone().map(RawValue::from_string).transpose() {
+            Ok(data) => data,
+            Err(error) => {
+                return self.failed(job, &Failure::fatal(format!("the job's next data is not JSON: {error}")));
+            }
+        };
+        How::Move { to, data, step: job.step().saturating_add(1) }
     }
 }
 

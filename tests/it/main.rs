@@ -17,6 +17,7 @@ mod orders;
 mod packaging;
 mod races;
 mod requests;
+mod runner;
 mod saga;
 mod schedulers;
 mod serve;

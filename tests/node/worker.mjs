@@ -1,6 +1,6 @@
 // A plain BullMQ worker. Says {event: "ready"}, {event: "taken", id, data}, {event: "completed", id} and
 // {event: "failed", id, error}. The line {"stop": true} closes it gracefully and is answered by {event: "closed"}.
-// Environment: REDIS_URL, QUEUE, PREFIX, VERSION, CONCURRENCY and BEHAVIOUR, which is
+// Environment: REDIS_URL, QUEUE, PREFIX, VERSION, CONCURRENCY, OPTIONS (more worker options, as JSON) and BEHAVIOUR, which is
 //   echo  the job's data is its value         fail           every attempt fails
 //   hang  a job never ends                    unrecoverable  the first attempt fails for good
 
@@ -30,7 +30,7 @@ const worker = new Worker(
     say({ event: 'taken', id: job.id, data: job.data });
     return behave(job);
   },
-  { ...options, concurrency: Number(process.env.CONCURRENCY ?? 1) },
+  { ...options, concurrency: Number(process.env.CONCURRENCY ?? 1), ...JSON.parse(process.env.OPTIONS ?? '{}') },
 );
 survive(worker);
 worker.on('completed', (job) => say({ event: 'completed', id: job.id }));

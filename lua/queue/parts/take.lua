@@ -16,11 +16,11 @@ local function promote_due(now)
   flush_wait()
 end
 
--- How many jobs the rate limit still allows, and if none, for how many milliseconds not. A queue without a limit of its
--- own still heeds the one that queue.rateLimit() sets.
-local function rate_room()
+-- How many jobs a rate limit of `max` a window still allows, and if none, for how many milliseconds not. Without a limit,
+-- the one that queue.rateLimit() sets is still heeded.
+local function rate_room(max)
   local used = tonumber(redis.call('GET', limiter)) or 0
-  local limit = rate_max and rate_ms and rate_max or 9007199254740991
+  local limit = max or 9007199254740991
   if used < limit then
     return limit - used, -1
   end
@@ -83,11 +83,14 @@ local function pick_jobs(room)
   return jobs
 end
 
--- request: { most, token, lease_ms, worker name or nil }. Returns what src/queue/take.rs reads.
+-- request: { most, token, lease_ms, worker name or nil, the worker's own rate limit: max and ms, or nil }. Returns what
+-- src/queue/take.rs reads. Of both limits the queue's max counts, and the worker's window: so BullMQ.
 local function take_jobs(request, now)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
+  local max, window_ms = rate_max or request[5], request[6] or rate_ms
+  max = window_ms and max
   promote_due(now)
-  local room, limited_ms = rate_room()
+  local room, limited_ms = rate_room(max)
   local jobs = {}
   room = math.min(most, room, free_places())
   if room > 0 and not is_paused then
@@ -121,8 +124,8 @@ local function take_jobs(request, now)
       end
     end
     redis.call('LPUSH', active_list, unpack(ids))
-    if rate_max and rate_ms and counted > 0 and redis.call('INCRBY', limiter, counted) == counted then
-      redis.call('PEXPIRE', limiter, math.max(1, math.floor(math.abs(rate_ms))))
+    if max and counted > 0 and redis.call('INCRBY', limiter, counted) == counted then
+      redis.call('PEXPIRE', limiter, math.max(1, math.floor(math.abs(window_ms))))
     end
     work_came = true -- whoever is idle looks whether there is more
   end

@@ -159,10 +159,16 @@ pub struct Worker {
 
 impl Worker {
     pub async fn start(peer: &Peer, behaviour: Behaviour, concurrency: usize) -> Self {
+        Self::start_with(peer, behaviour, concurrency, &json!({})).await
+    }
+
+    /// With more of BullMQ's worker options.
+    pub async fn start_with(peer: &Peer, behaviour: Behaviour, concurrency: usize, options: &Value) -> Self {
         let launch = peer
             .launch("worker.mjs")
             .env("BEHAVIOUR", format!("{behaviour:?}").to_lowercase())
-            .env("CONCURRENCY", concurrency.to_string());
+            .env("CONCURRENCY", concurrency.to_string())
+            .env("OPTIONS", options.to_string());
         Self { talk: Talk::start(launch).await }
     }
 
