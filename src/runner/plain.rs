@@ -78,7 +78,10 @@ impl PlainJobs {
                 // The answer will be refused: the job has another owner.
                 Stopped::Lost => Err(Failure::retry("the job's lock was lost")),
                 Stopped::Stopping => return How::Wait,
-                Stopped::Cancelled(reason) => return How::Fail { reason: reason.to_string(), stack: None },
+                Stopped::Cancelled(reason) => {
+                    passing_on.ended().await;
+                    return How::Fail { reason: reason.to_string(), stack: None };
+                }
             },
         };
         passing_on.ended().await;

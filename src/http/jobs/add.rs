@@ -42,6 +42,9 @@ pub(in crate::http) struct Wish {
     options: Options,
     dedupe: Option<Dedupe>,
     subscriber: Option<Subscriber>,
+    /// Of the headers.
+    #[serde(skip)]
+    trace: Option<Trace>,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -97,12 +100,12 @@ pub(in crate::http) async fn create(
     headers: HeaderMap,
     State(state): State<AppState>,
     Path(queue): Path<String>,
-    Json { value: wish, raw }: Json<Wish>,
+    Json { value: mut wish, raw }: Json<Wish>,
 ) -> Result<Response, Problem> {
     let (queue, kind) = find(&state, &queue)?;
     wish.options.check()?;
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let trace = header("traceparent").and_then(|parent| Trace::parse(parent, header("tracestate")));
+    wish.trace = header("traceparent").and_then(|parent| Trace::parse(parent, header("tracestate")));
     let entry = state.intake.catalog().get(queue.name().as_str());
     match kind {
         Kind::Work | Kind::Delivery => {
@@ -112,7 +115,7 @@ pub(in crate::http) async fn create(
             if wish.subscriber.is_some() {
                 return Err(Problem::field("subscriber", "a plain job has no subscriber; give it a dedupe key"));
             }
-            add_plain(&state, caller, asked, trace, &raw, queue, entry, wish).await
+            add_plain(&state, caller, asked, &raw, queue, entry, wish).await
         }
         Kind::Plain | Kind::Intake => {
             let entry = entry.ok_or_else(Problem::queue_unknown)?;
@@ -127,7 +130,6 @@ async fn add_plain(
     state: &AppState,
     caller: Caller<Enqueue>,
     asked: Asked,
-    trace: Option<Trace>,
     raw: &[u8],
     queue: Queue,
     entry: Option<&Entry>,
@@ -138,7 +140,7 @@ async fn add_plain(
     let of_key = asked.key().map(|key| format!("k-{}", id::derived_id(&["job", &caller.principal.id, key])));
     let own_id = wish.options.job_id.clone();
     let mut options = wish.options.for_queue(entry);
-    if let Some(trace) = trace {
+    if let Some(trace) = wish.trace {
         options.extra.insert("tm".to_owned(), trace.metadata().into());
     }
     let job = Add {

@@ -172,11 +172,9 @@ mod node_cancel {
     async fn of(version: BullMq) {
         let hanging = Hanging::new();
         let (world, server) = start(&format!("{}[queues.theirs]\n", hanging.queue())).await;
-        let (mut ours, mut theirs, mut worker) = tokio::join!(
-            Producer::start(&world.peer(version, "hang")),
-            Producer::start(&world.peer(version, "theirs")),
-            Worker::start(&world.peer(version, "theirs"), Behaviour::Hang, 1)
-        );
+        let (ours, theirs) = (world.peer(version, "hang"), world.peer(version, "theirs"));
+        let (mut ours, mut worker, mut theirs) =
+            tokio::join!(Producer::start(&ours), Worker::start(&theirs, Behaviour::Hang, 1), Producer::start(&theirs));
         // Its producer hears that a job of ours was cancelled.
         ours.give(&[json!({"data": {}, "opts": {"attempts": 3}})]);
         let id = ours.added().await.remove(0);

@@ -63,10 +63,8 @@ mod node_steps {
             go.display()
         );
         let (world, server) = start(&format!("{}[queues.kids]\n", shell("parents", &script))).await;
-        let (mut kids, mut parents) = tokio::join!(
-            Observer::start(&world.peer(BullMq::V6, "kids")),
-            Observer::start(&world.peer(BullMq::V6, "parents"))
-        );
+        let (kids, parents) = (world.peer(BullMq::V6, "kids"), world.peer(BullMq::V6, "parents"));
+        let (mut kids, mut parents) = tokio::join!(Observer::start(&kids), Observer::start(&parents));
         let path = add(&server, "parents", json!({"options": {"jobId": "p"}})).await;
         until_state(&server, &path, "active").await;
         for n in 0..2 {
