@@ -6,7 +6,7 @@
 --          2 id
 --          3 reason
 --          4 ours    how the names of workers begin that listen for this
---          5 keep    MessagePack [completed, failed], each [count or -1, age in s or nil, limit or nil]
+--          5 keep    MessagePack [completed, failed, minutes of metrics], the first two [count or -1, age in s or nil, limit or nil]
 -- RETURNS  0 it has failed, 1 there is none, 2 it ended before, 3 it is a scheduler's present run, 4 a worker runs it that
 --          does not listen, 5 it is marked
 -- COST     O(waiting) for a job in a list
@@ -19,12 +19,13 @@ elseif redis.call('ZSCORE', completed_set, id) or redis.call('ZSCORE', failed_se
   return 2
 end
 if redis.call('EXISTS', lock_of(id)) == 1 then
-  local held = redis.call('HMGET', key, 'pb', 'ats')
+  local held = redis.call('HMGET', key, 'pb', 'processedOn', 'ats')
   if string.sub(held[1] or '', 1, #ARGV[4]) ~= ARGV[4] then
     return 4
   end
-  -- With the number of the attempt, so that it does not concern a later one of the same job.
-  redis.call('HSET', key, 'defa', reason, 'onetake-cancelled', (held[2] or '0') .. ' ' .. reason)
+  -- With the time and number of its start, so that it does not concern a later one of the same job.
+  local start = (held[2] or '') .. '-' .. (held[3] or '')
+  redis.call('HSET', key, 'defa', reason, 'onetake-cancelled', start .. ' ' .. reason)
   return 5
 end
 if is_present_run(id) then
@@ -34,9 +35,11 @@ local previous = take_out(base, id)
 if not previous then
   return 1 -- a record without a state: nobody will ever take it
 end
-finish_job(id, job, { completes = false, text = reason, prev = previous }, cmsgpack.unpack(ARGV[5]), now)
+local keep_default = cmsgpack.unpack(ARGV[5])
+finish_job(id, job, { completes = false, text = reason, prev = previous }, keep_default, now)
 prune_finished(now)
 flush_wait()
+count_all_ended(0, 1, keep_default[3], now)
 if previous == 'active' and concurrency then
   work_came = true -- a place is free: somebody who was kept out may come in
 end

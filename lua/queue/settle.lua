@@ -175,13 +175,7 @@ if #released > 0 then
 end
 prune_finished(now)
 flush_wait()
-if keep_default[3] then
-  for kind, count in pairs({ completed = completed, failed = failed }) do
-    if count > 0 then
-      count_ended(kind, count, keep_default[3], now)
-    end
-  end
-end
+count_all_ended(completed, failed, keep_default[3], now)
 
 local taken = false
 if ARGV[4] ~= '' then

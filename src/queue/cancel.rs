@@ -36,8 +36,7 @@ impl Queue {
         if !is_job_id(id) {
             return Ok(Cancelled::Absent);
         }
-        let retention = self.retention();
-        let keep = (retention.completed.packed(), retention.failed.packed());
+        let keep = self.terms().packed();
         let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let args = vec![plain(now), text(id), text(reason), text(ours), pack(&keep)];
         Ok(match self.run(&scripts::CANCEL, args).await?.int()? {

@@ -77,6 +77,17 @@ pub struct Terms {
     pub metrics: u32,
 }
 
+/// A number of jobs to keep, as [`Keep::packed`] has it.
+type PackedKeep = (i64, Option<u64>, Option<u64>);
+
+impl Terms {
+    /// What scripts that end jobs are told: how many completed and failed ones stay, and the minutes of metrics, if any.
+    fn packed(self) -> (PackedKeep, PackedKeep, Option<u32>) {
+        let Retention { completed, failed } = self.retention;
+        (completed.packed(), failed.packed(), (self.metrics > 0).then_some(self.metrics))
+    }
+}
+
 /// How many finished jobs stay, where a job's own options do not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -116,10 +127,6 @@ impl Queue {
 
     pub fn redis(&self) -> &Redis {
         &self.0.redis
-    }
-
-    fn retention(&self) -> Retention {
-        self.0.terms.retention
     }
 
     fn terms(&self) -> Terms {

@@ -18,7 +18,7 @@ macro_rules! script {
 }
 
 script!(ADD, "add", ["gate", "enqueue", "remove", "create"]);
-script!(CANCEL, "cancel", ["gate", "enqueue", "remove", "options", "create", "parent", "finish"]);
+script!(CANCEL, "cancel", ["gate", "enqueue", "remove", "options", "create", "parent", "finish", "metrics"]);
 script!(CANCELLED, "cancelled", []);
 script!(CHANGE_DELAY, "change_delay", ["gate", "enqueue"]);
 script!(CHANGE_PRIORITY, "change_priority", ["gate", "enqueue"]);
@@ -29,7 +29,11 @@ script!(COUNTS, "counts", []);
 script!(DRAIN, "drain", ["gate", "enqueue", "remove", "parent", "sweep"]);
 script!(ENSURE, "ensure", ["gate", "enqueue", "remove", "create"]);
 script!(EXTEND, "extend", []);
-script!(FINISH_PARKED, "finish_parked", ["gate", "enqueue", "remove", "options", "create", "parent", "finish"]);
+script!(
+    FINISH_PARKED,
+    "finish_parked",
+    ["gate", "enqueue", "remove", "options", "create", "parent", "finish", "metrics"]
+);
 script!(HALTED_SCHEDULERS, "halted_schedulers", ["gate", "enqueue", "create", "schedule"]);
 script!(IDS, "ids", []);
 script!(LIMITS, "limits", []);

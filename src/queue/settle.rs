@@ -113,12 +113,9 @@ impl Queue {
         now: Millis,
     ) -> Result<(Vec<Settlement>, Taken), Error> {
         let packed: Vec<Packed<'_>> = ended.iter().map(Ended::packed).collect();
-        let retention = self.retention();
         let terms = self.terms();
-        let metrics = (terms.metrics > 0).then_some(terms.metrics);
-        let keep = (retention.completed.packed(), retention.failed.packed(), metrics);
         let take = take.map(|take| take.packed(terms.limiter)).unwrap_or_default();
-        let reply = self.run(&scripts::SETTLE, vec![plain(now), pack(&packed), pack(&keep), take]).await?;
+        let reply = self.run(&scripts::SETTLE, vec![plain(now), pack(&packed), pack(&terms.packed()), take]).await?;
         let Ok([settled, taken]) = <[Reply; 2]>::try_from(reply.items()?) else {
             return Err(RedisError::protocol("settle answers two things").into());
         };

@@ -28,3 +28,13 @@ local function count_ended(kind, ended, most, now)
   redis.call('LTRIM', points, 0, most - 1)
   redis.call('HSET', totals, 'prevTS', string.format('%.0f', now), 'prevCount', string.format('%.0f', before))
 end
+
+-- Once a call, after its jobs have ended. Nothing is counted without `most`.
+local function count_all_ended(completed, failed, most, now)
+  if most and completed > 0 then
+    count_ended('completed', completed, most, now)
+  end
+  if most and failed > 0 then
+    count_ended('failed', failed, most, now)
+  end
+end

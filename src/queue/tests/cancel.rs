@@ -96,6 +96,22 @@ async fn one_that_ended_well_in_spite_of_the_mark_can_run_again() {
 }
 
 #[tokio::test]
+async fn a_mark_does_not_concern_a_later_start_of_the_same_number() {
+    let world = World::new().await;
+    world.add(plain()).await;
+    world.take(1).await;
+    world.cancel("1").await;
+    let mark = world.see("HGET bull:q:1 onetake-cancelled").await;
+    world.settle("1", fail("not wanted")).await;
+    // A Node worker that fails it leaves the mark, and Node can count from 0 again.
+    world.queue.retry("1", Retry { from: None, anew: true }).await.unwrap();
+    world.run(&["HSET", "bull:q:1", "onetake-cancelled", &mark]).await;
+    world.take_at(1, NOW + 1).await;
+    assert_eq!(world.see("HGET bull:q:1 ats").await, "1");
+    assert_eq!(world.to_stop("1").await, []);
+}
+
+#[tokio::test]
 async fn one_that_somebody_elses_worker_runs_is_left_alone() {
     let world = World::new().await;
     world.add(plain()).await;

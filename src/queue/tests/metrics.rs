@@ -1,6 +1,7 @@
 //! How many jobs ended, by the minute, as BullMQ counts it.
 
 use super::*;
+use crate::queue::{Cancelled, ParkedEnd, ParkedHow, ParkedOutcome};
 
 const MINUTE: Millis = 60_000;
 
@@ -58,4 +59,24 @@ async fn nothing_is_counted_where_nobody_wants_it() {
     let world = World::new().await;
     world.end(2, NOW).await;
     assert_eq!(world.see("EXISTS bull:q:metrics:completed bull:q:metrics:failed").await, "0");
+}
+
+#[tokio::test]
+async fn parked_and_cancelled_jobs_count_as_well() {
+    let world = counting(5).await;
+    world.queue.add(vec![plain(), plain()], NOW).await.unwrap();
+    world.take(1).await;
+    world.settle("1", How::Park { fields: vec![("ot:mark".to_owned(), "m".to_owned())] }).await;
+    let end = ParkedEnd {
+        id: "1".to_owned(),
+        timestamp: NOW,
+        mark_field: "ot:mark".to_owned(),
+        mark_value: "m".to_owned(),
+        how: ParkedHow::Complete { value: json("1") },
+    };
+    assert_eq!(world.queue.finish_parked(&[end], NOW).await.unwrap(), [ParkedOutcome::Finished]);
+    assert_eq!(world.queue.cancel("2", "no", "w", NOW).await.unwrap(), Cancelled::Failed);
+    for kind in ["completed", "failed"] {
+        assert_eq!(world.see(&format!("HGET bull:q:metrics:{kind} count")).await, "1", "{kind}");
+    }
 }
