@@ -249,3 +249,20 @@ fn end_as(outcome: Outcome) -> How {
 fn fail(reason: &str) -> How {
     How::Fail { reason: reason.to_owned(), stack: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_can_wait_but_has_no_children_and_no_other_data() {
+        let second = Duration::from_secs(1);
+        let ending = |next, data: Option<&str>| later(&Unfinished { next, data: data.map(str::to_owned) });
+        for (next, wait) in [(Next::Delay(second), second), (Next::Limit(second), second), (Next::Wait, Duration::ZERO)]
+        {
+            assert!(matches!(ending(next, None), Ending::Later(for_so_long, _) if for_so_long == wait), "{next:?}");
+            assert!(matches!(ending(next, Some("1")), Ending::FailedForGood(_)), "{next:?}");
+        }
+        assert!(matches!(ending(Next::Children, None), Ending::FailedForGood(_)));
+    }
+}

@@ -8,6 +8,10 @@ processor = { kind = "builtin", name = "sleep" }
 [queues.bounded]
 processor = { kind = "builtin", name = "sleep" }
 timeout = "200ms"
+[queues.wish]
+processor = { kind = "builtin", name = "sleep" }
+timeout = "200ms"
+dedupe = { fields = ["ms"] }
 [queues.doomed]
 processor = { kind = "builtin", name = "fail" }
 attempts = 3
@@ -37,6 +41,18 @@ async fn an_attempt_that_takes_too_long_has_failed() {
     until_state(&server, &quick, "completed").await;
     let refused = server.post("/v1/queues/slow/jobs", json!({"options": {"timeout": 0}})).await;
     assert_eq!((refused.status, &refused.json()["field"]), (422, &json!("options.timeout")));
+}
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_has_failed() {
+    let (_world, server) = start(QUEUES).await;
+    let asked = server.post("/v1/queues/wish/jobs", json!({"data": {"ms": 60_000}})).await.expect(202);
+    let path = format!("/v1/requests/{}", asked["id"].as_str().expect("an id"));
+    let request = wait::until("the request to fail", PATIENCE, async || {
+        Some(server.get(&path).await.expect(200)).filter(|request| request["state"] == "failed")
+    })
+    .await;
+    assert_eq!(request["error"], "took longer than 200ms and was stopped");
 }
 
 #[tokio::test]
