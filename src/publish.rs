@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::counter;
 use serde_json::json;
@@ -13,14 +14,14 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Kind};
 use crate::clock::{Millis, millis};
 use crate::config;
 use crate::dedupe::{Dedupe, Mark, Wakes, What};
 use crate::fault;
 use crate::flight::{DueDelivery, DueRun, Finished, Flights, Snapshot};
 use crate::id::{QueueName, hash_tag};
-use crate::queue::{Add, Error, GroupDefaults, JobOptions, Keep, Queue, RateLimit, Retention};
+use crate::queue::{Add, Error, GroupDefaults, JobOptions, Keep, Queue, RateLimit, Retention, Terms};
 use crate::redis::Redis;
 
 /// Something that Redis should be told.
@@ -61,8 +62,12 @@ impl Queues {
                     completed: Keep::last(entry.settings.keep_completed),
                     failed: Keep::last(entry.settings.keep_failed),
                 };
+                // Taking a wish in is not the work: an intake queue goes as fast as it can.
+                let limiter = entry.settings.limiter.filter(|_| entry.kind != Kind::Intake);
+                let limiter = limiter.and_then(|limiter| limit(NonZeroU32::new(limiter.max)?, limiter.duration.0));
                 let groups = group_defaults(entry.settings.groups);
-                let queue = Queue::with_groups(redis.clone(), prefix, entry.name.clone(), retention, groups);
+                let terms = Terms { retention, limiter, metrics: entry.settings.metrics, groups };
+                let queue = Queue::on_terms(redis.clone(), prefix, entry.name.clone(), terms);
                 (entry.name.as_str().to_owned(), queue)
             })
             .collect();
@@ -88,11 +93,14 @@ impl Queues {
 
 fn group_defaults(declared: config::Groups) -> GroupDefaults {
     let config::Groups { concurrency, rate, ahead } = declared;
-    let rate = rate.and_then(|rate| {
-        let duration = NonZeroU32::new(u32::try_from(millis(rate.duration.0)).ok()?)?;
-        Some(RateLimit { max: rate.max, duration })
-    });
+    let rate = rate.and_then(|rate| limit(rate.max, rate.duration.0));
     GroupDefaults { concurrency, rate, ahead: ahead.unwrap_or(NonZeroU32::MIN) }
+}
+
+/// As the scripts want it; `None` for what no configuration passes.
+fn limit(max: NonZeroU32, duration: Duration) -> Option<RateLimit> {
+    let duration = u32::try_from(millis(duration)).ok().and_then(NonZeroU32::new)?;
+    Some(RateLimit { max, duration })
 }
 
 impl Publisher {

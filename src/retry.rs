@@ -46,6 +46,12 @@ pub fn delay(backoff: Backoff, attempt: u32, rng: &mut impl Rng) -> Duration {
     Duration::from_millis((plain.as_millis() as f64 * kept) as u64)
 }
 
+/// The wait after failed attempt number `attempt` by a table, whose last wait goes on. An empty one has no waits.
+pub fn nth(waits: &[Span], attempt: u32) -> Duration {
+    let at = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
+    waits.get(at).or(waits.last()).map_or(Duration::ZERO, |wait| wait.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +78,13 @@ mod tests {
             let d = delay(jittered, 1, &mut rng);
             assert!((ms(750)..=ms(1000)).contains(&d), "{d:?}");
         }
+    }
+
+    #[test]
+    fn the_last_wait_of_a_table_goes_on() {
+        let table = [Span(ms(5)), Span(ms(70))];
+        assert_eq!([1, 2, 3, u32::MAX].map(|attempt| nth(&table, attempt)), [ms(5), ms(70), ms(70), ms(70)]);
+        assert_eq!(nth(&[], 1), Duration::ZERO);
     }
 
     #[test]

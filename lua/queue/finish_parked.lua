@@ -2,7 +2,7 @@
 -- KEYS     1 base  "<prefix>:<queue>:"
 -- ARGV     1 now   ms
 --          2 ends  MessagePack [[id, timestamp, mark field, mark value, completes, value or reason], ...]
---          3 keep  MessagePack [completed, failed], each [count or -1, age in s or nil, limit or nil]
+--          3 keep  MessagePack [completed, failed, minutes of metrics], the first two [count or -1, age in s or nil, limit or nil]
 -- RETURNS  [0 finished | 1 not parked | 2 finished before | 3 gone, ...]
 -- COST     O(log n) a job
 local now = tonumber(ARGV[1])
@@ -19,7 +19,7 @@ local function refusal(id, timestamp, mark_field, mark_value)
   end
 end
 
-local outcomes = {}
+local outcomes, completed, failed = {}, 0, 0
 for i, parked in ipairs(cmsgpack.unpack(ARGV[2])) do
   local id = parked[1]
   local outcome = refusal(id, parked[2], parked[3], parked[4]) or 0
@@ -27,10 +27,12 @@ for i, parked in ipairs(cmsgpack.unpack(ARGV[2])) do
     local job = redis.call('HMGET', base .. id, unpack(ending_fields))
     redis.call('ZREM', parked_set, id)
     finish_job(id, job, { completes = parked[5], text = parked[6] }, keep_default, now)
+    completed, failed = completed + (parked[5] and 1 or 0), failed + (parked[5] and 0 or 1)
   end
   outcomes[i] = outcome
 end
 prune_finished(now)
 flush_wait()
+count_all_ended(completed, failed, keep_default[3], now)
 close_gate()
 return outcomes

@@ -1,9 +1,9 @@
 -- queue/settle.lua: end attempts whose jobs the caller still holds, in order; then take the next jobs.
 -- KEYS     1 base   "<prefix>:<queue>:"
 -- ARGV     1 now    ms
---          2 ended  MessagePack, 1000 at most: [[id, token, complete | fail | retry | delay | wait | park, value or reason, stack or nil,
---                   delay or time, [[field, value], ...]], ...]
---          3 keep   MessagePack [completed, failed], each [count or -1, age in s or nil, limit or nil]
+--          2 ended  MessagePack, 1000 at most: [[id, token, complete | fail | retry | delay | wait | park | children | limit,
+--                   value or reason, stack or nil, delay or time, [[field, value], ...]], ...]
+--          3 keep   MessagePack [completed, failed, minutes of metrics], the first two [count or -1, age in s or nil, limit or nil]
 --          4 take   MessagePack as in take.lua, or empty
 -- RETURNS  [[0 settled | 1 lost | 2 children pending | 3 a child failed, ...], as take.lua or nil]
 -- COST     O(active) a job, as active is a list; O(log n) for the sorted sets
@@ -17,7 +17,7 @@ if #ended > 0 then
   for i, attempt in ipairs(ended) do
     local key = base .. attempt[1]
     lock_keys[i] = lock_of(attempt[1])
-    if attempt[3] == 'complete' then
+    if attempt[3] == 'complete' or attempt[3] == 'children' then
       children[#children + 1], children[#children + 2] = key .. ':dependencies', key .. ':unsuccessful'
     end
   end
@@ -30,10 +30,12 @@ local function refusal(id, job, held_by, token, act)
   if held_by ~= token or not job[1] and not is_job(id) then
     return 1
   end
-  if are_parents and act == 'complete' then
+  if are_parents and (act == 'complete' or act == 'children') then
     local key = base .. id
-    if redis.call('EXISTS', key .. ':dependencies', key .. ':unsuccessful') > 0 then
-      return redis.call('EXISTS', key .. ':unsuccessful') == 1 and 3 or 2
+    if redis.call('EXISTS', key .. ':unsuccessful') == 1 then
+      return 3
+    elseif act == 'complete' and redis.call('EXISTS', key .. ':dependencies') == 1 then
+      return 2
     end
   end
 end
@@ -82,17 +84,23 @@ end
 local has_groups = any_groups()
 local groups_of_jobs = {}
 
-local finished = false
+local function write_fields(id, fields)
+  for _, field in ipairs(fields) do
+    redis.call('HSET', base .. id, field[1], field[2])
+  end
+end
+
+local completed, failed = 0, 0
 local acts = {}
 
 function acts.complete(id, job, value)
   finish_job(id, job, { completes = true, text = value }, keep_default, now)
-  finished = true
+  completed = completed + 1
 end
 
 function acts.fail(id, job, reason, stack)
   finish_job(id, job, { completes = false, text = reason, stack = stack }, keep_default, now)
-  finished = true
+  failed = failed + 1
 end
 
 function acts.retry(id, job, reason, stack, delay)
@@ -107,21 +115,42 @@ function acts.retry(id, job, reason, stack, delay)
   end
 end
 
-function acts.delay(id, _, _, _, due)
+function acts.delay(id, _, _, _, due, fields)
+  write_fields(id, fields)
   delay_until(id, math.max(due, now))
 end
 
-function acts.wait(id, job)
+function acts.wait(id, job, _, _, _, fields)
+  write_fields(id, fields)
   push_front(id, not groups_of_jobs[id] and number_of(job[3]) or 0)
   emit('waiting', 'jobId', id, 'prev', 'active')
 end
 
 function acts.park(id, _, _, _, _, fields)
-  for _, field in ipairs(fields) do
-    redis.call('HSET', base .. id, field[1], field[2])
-  end
+  write_fields(id, fields)
   redis.call('ZADD', parked_set, now, id)
   emit('waiting-children', 'jobId', id, 'prev', 'active')
+end
+
+-- Until its children are done; at once if none is pending: the last may have ended just now.
+function acts.children(id, job, ...)
+  local waits = redis.call('EXISTS', base .. id .. ':dependencies') == 1
+  return (waits and acts.park or acts.wait)(id, job, ...)
+end
+
+-- As queue.rateLimit() of BullMQ. A limit that runs longer stays.
+function acts.limit(id, job, text, stack, ms, fields)
+  acts.wait(id, job, text, stack, ms, fields)
+  local full = '9007199254740991'
+  if redis.call('GET', limiter) ~= full or redis.call('PTTL', limiter) < ms then
+    redis.call('SET', limiter, full, 'PX', math.max(1, ms))
+  end
+end
+
+-- Whether a job of a group goes back to wait: it has had its turn, and keeps its place.
+local function stays_out(id, act)
+  return act == 'wait' or act == 'limit'
+    or act == 'children' and redis.call('EXISTS', base .. id .. ':dependencies') == 0
 end
 
 local outcomes, released, lock_keys = {}, {}, {}
@@ -146,7 +175,7 @@ for first = 1, #ended, step do
       released[#released + 1], lock_keys[#lock_keys + 1] = id, lock_of(id)
       if has_groups then
         groups_of_jobs[id] = fields_of(id, group_field)[1] or nil
-        if attempt[3] ~= 'wait' then -- one that is put back has had its turn, and keeps its place
+        if not stays_out(id, attempt[3]) then
           grouping().end_release(id)
         end
       end
@@ -163,6 +192,7 @@ end
 prune_finished(now)
 release_touched(now)
 flush_wait()
+count_all_ended(completed, failed, keep_default[3], now)
 
 local taken = false
 if ARGV[4] ~= '' then
@@ -170,7 +200,7 @@ if ARGV[4] ~= '' then
 end
 -- BullMQ says drained when a finisher found nothing to go on with, now or later.
 local found_nothing = not taken or (#taken[1] == 0 and taken[2] == -1 and taken[3] == -1 and not is_paused)
-if finished and found_nothing and not work_waits() and redis.call('LLEN', active_list) == 0
+if completed + failed > 0 and found_nothing and not work_waits() and redis.call('LLEN', active_list) == 0
   and not (has_groups and redis.call('EXISTS', groups .. 'waiting') == 1) then
   emit('drained')
 end

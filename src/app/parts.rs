@@ -26,7 +26,7 @@ use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::reconcile::{Memory, Reconciler, WORKER_PREFIX};
 use crate::redis::Redis;
 use crate::runner::{
-    Consumer, Followers, GroupTender, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Upkeep, Workload,
+    Consumer, Controls, Followers, GroupTender, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Upkeep, Workload,
 };
 use crate::saga::{Effect, Sagas};
 use crate::store::Store;
@@ -62,6 +62,8 @@ pub struct Parts {
     pub webhook: Webhook,
     pub sagas: Sagas,
     pub workloads: Workloads,
+    /// Of the consumers, once they are made.
+    pub controls: Controls,
     pub worker: String,
 }
 
@@ -125,6 +127,7 @@ impl Parts {
             webhook,
             sagas,
             workloads,
+            controls: Controls::default(),
             worker,
         })
     }

@@ -18,6 +18,7 @@ use crate::access::Access;
 use crate::config::Settings;
 use crate::dedupe::What;
 use crate::http;
+use crate::runner::Consumer;
 
 /// Runs a server until it is told to stop.
 ///
@@ -57,12 +58,15 @@ where
         spawn(&mut tasks, "reconciler", parts.reconciler().run(stop.clone()));
         spawn(&mut tasks, "sagas", parts.sagas.clone().run(stop.clone()));
         spawn(&mut tasks, "orders", parts.workloads.orders.clone().run(stop.clone()));
-        for consumer in parts.consumers()? {
+        let consumers = parts.consumers()?;
+        parts.controls = consumers.iter().map(Consumer::control).collect();
+        for consumer in consumers {
             spawn(&mut tasks, "consumer", consumer.run(stop.clone()));
         }
         for upkeep in parts.upkeeps() {
             spawn(&mut tasks, "upkeep", upkeep.run(stop.clone()));
         }
+        spawn(&mut tasks, "cancellations", hear_cancelled(&parts, stop.clone()));
     }
 
     let listener = match role.serves_http() {
@@ -130,6 +134,7 @@ fn http_parts(parts: &Parts, address: SocketAddr, metrics: PrometheusHandle) -> 
         workloads: parts.workloads.clone(),
         metrics: Some(metrics),
         sagas: parts.sagas.clone(),
+        controls: parts.controls.clone(),
     })
 }
 
@@ -164,6 +169,23 @@ async fn told_to_stop() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         () = terminate => {}
+    }
+}
+
+/// Stops jobs here that were cancelled by any server.
+fn hear_cancelled(parts: &Parts, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    let (controls, redis, settings) = (parts.controls.clone(), parts.redis.clone(), parts.settings.clone());
+    async move {
+        let hear = async {
+            loop {
+                if let Err(error) = controls.hear_cancelled(&redis, &settings.redis.namespace).await {
+                    tracing::debug!(%error, "cannot listen for cancelled jobs; trying again");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        // Dropped: hints only.
+        stop.run_until_cancelled(hear).await;
     }
 }
 

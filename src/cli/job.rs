@@ -68,6 +68,14 @@ pub(super) enum Command {
         #[arg(value_name = "JSON", value_parser = data)]
         data: Box<RawValue>,
     },
+    /// End a job as failed, for good: one that waits at once, one that runs as soon as its worker has stopped it.
+    Cancel {
+        queue: String,
+        id: String,
+        /// Why; the job's failure says so.
+        #[arg(long, default_value = "cancelled")]
+        reason: String,
+    },
     /// Remove a job that nobody runs.
     Remove {
         queue: String,
@@ -132,6 +140,9 @@ pub(super) struct Add {
     /// Serve it in turn with the jobs of other groups.
     #[arg(long, value_name = "GROUP", conflicts_with = "lifo")]
     group: Option<String>,
+    /// How long an attempt may take, if that is less than the queue allows.
+    #[arg(long, value_name = "SPAN")]
+    timeout: Option<Span>,
     /// An id of your own. A job with this id that exists is not added again.
     #[arg(long, conflicts_with_all = ["dedupe_key", "dedupe_field"])]
     id: Option<String>,
@@ -233,6 +244,12 @@ impl Command {
                 let call = Call::post(&["v1", "queues", &queue, "jobs", &id, "data"], &Data { data: &data });
                 output.done(&client.send(call).await?, &format!("job {id} of {queue} has other data"))
             }
+            Self::Cancel { queue, id, reason } => {
+                let call = Call::post(&["v1", "queues", &queue, "jobs", &id, "cancel"], &json!({"reason": reason}));
+                let answer = client.send(call).await?;
+                let done = if answer.value["state"] == "failed" { "has failed" } else { "is being stopped" };
+                output.done(&answer, &format!("job {id} of {queue} {done}"))
+            }
             Self::Remove { queue, id, children } => {
                 let call = Call::delete(&["v1", "queues", &queue, "jobs", &id]);
                 let answer = client.send(call.query("children", children.then_some(true))).await?;
@@ -268,6 +285,7 @@ impl Add {
             ("backoff", self.backoff.clone()),
             ("lifo", self.lifo.then_some(Value::Bool(true))),
             ("group", self.group.as_ref().map(|id| json!({"id": id}))),
+            ("timeout", self.timeout.map(|span| json!(crate::clock::millis(span.0)))),
             ("jobId", self.id.clone().map(Value::from)),
             ("removeOnComplete", self.remove_on_complete.then_some(Value::Bool(true))),
             ("removeOnFail", self.remove_on_fail.then_some(Value::Bool(true))),

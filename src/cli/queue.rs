@@ -68,6 +68,14 @@ pub(super) enum Command {
     Concurrency(Concurrency),
     /// Let at most so many jobs be taken in a span of time in the whole queue.
     RateLimit(RateLimit),
+    /// The workers of a queue, and how many jobs the server that answers runs at once.
+    #[command(after_help = "Example:\n  onetake queue workers mail --concurrency 20")]
+    Workers {
+        queue: String,
+        /// Let that server run so many, until it ends; the configuration stays as it is.
+        #[arg(long)]
+        concurrency: Option<u32>,
+    },
 }
 
 #[derive(Args)]
@@ -155,6 +163,13 @@ impl Command {
             }
             Self::Concurrency(concurrency) => concurrency.run(context).await,
             Self::RateLimit(limit) => limit.run(context).await,
+            Self::Workers { queue, concurrency: None } => {
+                output.details(&client.send(Call::get(&["v1", "queues", &queue, "workers"])).await?)
+            }
+            Self::Workers { queue, concurrency: Some(most) } => {
+                let call = Call::post(&["v1", "queues", &queue, "workers"], &json!({"concurrency": most}));
+                output.done(&client.send(call).await?, &format!("runs up to {most} jobs of {queue} at once"))
+            }
         }
     }
 }

@@ -237,6 +237,7 @@ fn queues(settings: &Settings, problems: &mut Problems) {
         problems.unless(queue.concurrency >= 1, format!("{at}.concurrency"), "must be 1 at least");
         problems.unless(queue.attempts >= 1, format!("{at}.attempts"), "must be 1 at least");
         problems.backoff(format!("{at}.backoff"), queue.backoff);
+        rules(&at, queue, problems);
         processor(&at, queue, problems);
         groups(&format!("{at}.groups"), queue, problems);
         if let Some(rules) = &queue.dedupe {
@@ -263,6 +264,36 @@ fn groups(at: &str, queue: &Queue, problems: &mut Problems) {
     problems.unless(ahead.is_none_or(|n| n.get() <= 100), format!("{at}.ahead"), "must be from 1 to 100");
     let fits = rate.is_none_or(|rate| (1..=u128::from(u32::MAX)).contains(&rate.duration.0.as_millis()));
     problems.unless(fits, format!("{at}.rate.duration"), "must be from a millisecond to 49 days");
+}
+
+/// What a runner keeps to beside the processor.
+fn rules(at: &str, queue: &Queue, problems: &mut Problems) {
+    for (name, waits) in &queue.backoffs {
+        let key = format!("{at}.backoffs.{name}");
+        problems.unless(!waits.is_empty(), &key, "must have one wait at least");
+        // Jobs that name these mean BullMQ's own.
+        problems.unless(
+            !matches!(name.as_str(), "fixed" | "exponential"),
+            key,
+            "has the name of a backoff with a formula",
+        );
+    }
+    let one = queue.backoff == Backoff::NONE || !queue.backoffs.contains_key("default");
+    problems.unless(one, format!("{at}.backoffs.default"), "says the same as backoff: give one of the two");
+    if let Some(limiter) = queue.limiter {
+        // BullMQ writes the duration as a number of milliseconds.
+        let fits = limiter.max >= 1 && (1..=u128::from(u32::MAX)).contains(&limiter.duration.0.as_millis());
+        problems.unless(
+            fits,
+            format!("{at}.limiter"),
+            "must have a max of 1 at least and a duration from 1ms to 49 days",
+        );
+    }
+    let lasting = queue.timeout.is_none_or(|timeout| !is_zero(timeout));
+    problems.unless(lasting, format!("{at}.timeout"), "must be longer than zero (leave it out for no bound)");
+    problems.unless(queue.max_started != Some(0), format!("{at}.max_started"), "must be 1 at least");
+    // A list that Redis walks when it is trimmed and shown.
+    problems.unless(queue.metrics <= 100_000, format!("{at}.metrics"), "must be 100000 at most");
 }
 
 fn processor(at: &str, queue: &Queue, problems: &mut Problems) {
@@ -465,6 +496,14 @@ mod tests {
             ("http.json_depth", "128"),
             ("queues.video.concurrency", "0"),
             ("queues.video.attempts", "0"),
+            ("queues.video.backoffs.gentle", "[]"),
+            ("queues.video.backoffs.fixed", "[\"1s\"]"),
+            ("queues.video.backoffs.default", "[\"1s\"]"),
+            ("queues.video.limiter", "{max=0, duration=\"1s\"}"),
+            ("queues.video.limiter", "{max=1, duration=\"0s\"}"),
+            ("queues.video.timeout", "0s"),
+            ("queues.video.max_started", "0"),
+            ("queues.video.metrics", "100001"),
             ("queues.video.processor.name", "vidoe"),
             ("queues.video.groups.concurrency", "2"),
             ("queues.slots.groups.ahead", "101"),

@@ -185,6 +185,18 @@ pub struct Queue {
     pub attempts: u32,
     #[serde(default = "no_backoff")]
     pub backoff: Backoff,
+    /// Waits between attempts, by the name that jobs call them; "default" is for jobs that name none, or one not given here.
+    #[serde(default)]
+    pub backoffs: BTreeMap<String, Vec<Span>>,
+    /// How fast workers of this queue take jobs.
+    pub limiter: Option<Limiter>,
+    /// How long one attempt may take.
+    pub timeout: Option<Span>,
+    /// A job that was taken more often than this fails.
+    pub max_started: Option<u32>,
+    /// For how many minutes it is kept how many jobs ended; 0: it is not counted.
+    #[serde(default)]
+    pub metrics: u32,
     pub dedupe: Option<Dedupe>,
     #[serde(default = "keep")]
     pub keep_completed: u64,
@@ -215,6 +227,14 @@ impl Queue {
     pub fn is_pulled(&self) -> bool {
         matches!(self.processor, Some(Processor::Pull {}))
     }
+}
+
+/// At most `max` jobs are taken in each `duration`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limiter {
+    pub max: u32,
+    pub duration: Span,
 }
 
 fn one() -> usize {

@@ -285,5 +285,10 @@ fn undeclared() -> config::Queue {
         keep_completed: 0,
         keep_failed: 0,
         groups: config::Groups::default(),
+        backoffs: std::collections::BTreeMap::new(),
+        limiter: None,
+        timeout: None,
+        max_started: None,
+        metrics: 0,
     }
 }

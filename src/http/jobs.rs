@@ -4,6 +4,7 @@
 //! Redis alone. Its data is passed on as it came.
 
 mod add;
+mod cancel;
 mod change;
 mod detail;
 mod options;
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 pub(super) use add::{__path_create, create, data_or_empty, path_of};
+pub(super) use cancel::{__path_cancel, cancel};
 pub(super) use change::{
     __path_change_delay, __path_change_priority, __path_promote, __path_remove, __path_retry, __path_update_data,
     change_delay, change_priority, promote, remove, retry, update_data,

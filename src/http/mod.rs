@@ -52,7 +52,7 @@ use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::lock::Locks;
 use crate::redis::Redis;
-use crate::runner::{Claims, Rules};
+use crate::runner::{Claims, Controls, Rules};
 use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::Workloads;
@@ -74,6 +74,8 @@ pub struct Server {
     pub metrics: Option<PrometheusHandle>,
     pub sagas: Sagas,
     pub claims: Claims,
+    /// Of the queues that this process works off.
+    pub controls: Controls,
     /// What the addresses in answers begin with: the configured public address, or nothing.
     base: Arc<str>,
     in_flight: idempotency::InFlight,
@@ -96,13 +98,15 @@ pub struct Parts {
     pub workloads: Workloads,
     pub metrics: Option<PrometheusHandle>,
     pub sagas: Sagas,
+    pub controls: Controls,
 }
 
 pub type AppState = Arc<Server>;
 
 impl Server {
     pub fn new(parts: Parts) -> AppState {
-        let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics, sagas } = parts;
+        let Parts { intake, locks, settings, access, redis, files, bot, webhook, workloads, metrics, sagas, controls } =
+            parts;
         let runner = &settings.runner;
         let rules = Rules {
             stalled_interval: runner.stalled_interval.0,
@@ -124,6 +128,7 @@ impl Server {
             metrics,
             sagas,
             claims,
+            controls,
             base,
             in_flight: idempotency::InFlight::default(),
             timings: envelope::Timings::default(),

@@ -46,6 +46,8 @@ pub enum Code {
     JobWrongState,
     JobLocked,
     JobScheduled,
+    JobForeign,
+    NotRunHere,
     TooManyChildren,
     QueueNotPaused,
     QueueActive,
@@ -93,6 +95,8 @@ impl Code {
             | Self::JobWrongState
             | Self::JobLocked
             | Self::JobScheduled
+            | Self::JobForeign
+            | Self::NotRunHere
             | Self::TooManyChildren
             | Self::QueueNotPaused
             | Self::QueueActive
@@ -141,6 +145,8 @@ impl Code {
             Self::JobWrongState => ("job_wrong_state", "The job is not in a state for that"),
             Self::JobLocked => ("job_locked", "Somebody runs the job"),
             Self::JobScheduled => ("job_scheduled", "A scheduler waits for the job"),
+            Self::JobForeign => ("job_foreign", "A worker that is not Onetake's runs the job"),
+            Self::NotRunHere => ("not_run_here", "This server does not work the queue off"),
             Self::TooManyChildren => ("too_many_children", "The job has too many descendants"),
             Self::QueueNotPaused => ("queue_not_paused", "The queue is not paused"),
             Self::QueueActive => ("queue_active", "Jobs of the queue are active"),

@@ -3,6 +3,7 @@
 mod bulk;
 mod groups;
 mod limits;
+mod workers;
 
 use std::future::Future;
 use std::num::NonZeroU32;
@@ -26,6 +27,7 @@ pub(super) use limits::{
     __path_clear_concurrency, __path_clear_rate_limit, __path_remove_rate_limit, __path_set_concurrency,
     __path_set_rate_limit, clear_concurrency, clear_rate_limit, remove_rate_limit, set_concurrency, set_rate_limit,
 };
+pub(super) use workers::{__path_set_workers, __path_workers, set_workers, workers};
 
 use super::AppState;
 use super::auth::{Caller, Operate, Read};

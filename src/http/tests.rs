@@ -37,6 +37,7 @@ use crate::intake::Intake;
 use crate::lock::Locks;
 use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::redis::Redis;
+use crate::runner::Controls;
 use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::{On, Workloads};
@@ -109,6 +110,7 @@ impl World {
             bot: None,
             webhook: Webhook::new(&settings.webhook, Duration::from_secs(1)).unwrap(),
             metrics: None,
+            controls: Controls::default(),
             settings,
         });
         Self { app: router(state.clone()), state, _published: published, dir }

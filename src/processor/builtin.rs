@@ -17,7 +17,7 @@ pub type Builtins = BTreeMap<&'static str, Arc<dyn Processor>>;
 /// The ones that need nothing: for trying things out, for tests and for benchmarks.
 ///
 /// `noop` returns null, `echo` returns the job's data, `sleep` takes `{"ms": n}` and reports its progress in percent,
-/// `fail` fails with `{"reason": "..."}` and may be repeated.
+/// `fail` fails with `{"reason": "..."}` and may be repeated, unless `{"final": true}` says otherwise.
 pub fn standard() -> Builtins {
     BTreeMap::from([
         ("noop", Arc::new(Noop) as Arc<dyn Processor>),
@@ -69,17 +69,20 @@ impl Processor for Sleep {
 
 struct Fail;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct FailData {
     #[serde(default)]
     reason: Option<String>,
+    #[serde(default)]
+    r#final: bool,
 }
 
 #[async_trait]
 impl Processor for Fail {
     async fn process(&self, work: Work, _progress: Progress) -> Result<Value, Failure> {
-        let reason = data(&work).ok().and_then(|FailData { reason }| reason);
-        Err(Failure::retry(reason.unwrap_or_else(|| "failed as it was told".into())))
+        let FailData { reason, r#final } = data(&work).unwrap_or_default();
+        let reason = reason.unwrap_or_else(|| "failed as it was told".into());
+        Err(if r#final { Failure::fatal(reason) } else { Failure::retry(reason) })
     }
 }
 
@@ -103,6 +106,8 @@ mod tests {
             name: "n".into(),
             data: serde_json::value::to_raw_value(&data).unwrap(),
             attempt: 1,
+            step: 0,
+            trace: None,
             scratch: "/nonexistent".into(),
         };
         let ended = standard()[name].process(work, Arc::new(move |value| seen.lock().unwrap().push(value))).await;
@@ -115,6 +120,7 @@ mod tests {
         assert_eq!(run("noop", json!(1)).await.0, Ok(Value::Null));
         assert_eq!(run("echo", json!({"a": [1]})).await.0, Ok(json!({"a": [1]})));
         assert_eq!(run("fail", json!({"reason": "no"})).await.0, Err(Failure::retry("no")));
+        assert_eq!(run("fail", json!({"reason": "never", "final": true})).await.0, Err(Failure::fatal("never")));
         assert_eq!(run("fail", json!(null)).await.0, Err(Failure::retry("failed as it was told")));
         assert!(matches!(run("sleep", json!({})).await.0, Err(Failure::Final { .. })));
     }

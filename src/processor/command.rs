@@ -1,10 +1,13 @@
 //! A program as a processor: the job as JSON on stdin, the result as JSON on stdout, the exit code decides.
 //!
-//! stdin    `{"id", "queue", "name", "data", "attempt", "scratch"}`; it need not be read
+//! stdin    `{"id", "queue", "name", "data", "attempt", "step", "scratch"}`; it need not be read
+//! env      `TRACEPARENT` and `TRACESTATE`, where the job belongs to a trace
 //! stdout   the result, one JSON value of at most 8 MiB; nothing at all is `null`
 //! stderr   lines `progress: <json>` are the job's progress; the end of the rest is in the reason of a failure
 //! exit 0   done (what is not JSON on stdout is a failure, and worth another attempt)
 //! exit 65  (`EX_DATAERR` of sysexits.h) these data never work: the job fails for good
+//! exit 75  (`EX_TEMPFAIL`) not done yet: what stdout says is done with the job, see `next`; if it says nothing, as
+//!          "other"
 //! other    the attempt failed and may be repeated; so do a signal and the time limit
 //!
 //! The program is killed with its children when it has ended, at the time limit, when the attempt is dropped, and when
@@ -22,10 +25,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::program::{self, Ended, Program};
-use super::{Failure, Processor, Progress, Work};
+use super::{Failure, Processor, Progress, Trace, Unfinished, Work};
 
 /// The exit code that says: another attempt with these data is no use.
 pub const EX_DATAERR: i32 = 65;
+
+/// The exit code that says: not done yet, and stdout says what is to be done with the job.
+pub const EX_TEMPFAIL: i32 = 75;
 
 /// Runs a program for each job.
 #[derive(Clone, Debug)]
@@ -43,6 +49,7 @@ struct Input<'a> {
     name: &'a str,
     data: &'a RawValue,
     attempt: u32,
+    step: u32,
     scratch: PathBuf,
 }
 
@@ -66,6 +73,7 @@ impl Processor for Command {
             name: &work.name,
             data: &work.data,
             attempt: work.attempt,
+            step: work.step,
             scratch: std::path::absolute(&work.scratch).unwrap_or(work.scratch),
         };
         let input = serde_json::to_vec(&input)
@@ -73,13 +81,33 @@ impl Processor for Command {
         let program = Program {
             program: self.program.clone(),
             args: self.args.clone(),
+            env: work.trace.as_ref().map(env).unwrap_or_default(),
             folder: None,
             input,
             time_limit: self.time_limit,
         };
         let ended = program.run(|line| reports(line, &progress)).await.map_err(|e| Failure::retry(e.to_string()))?;
+        if ended.status.code() == Some(EX_TEMPFAIL) && !ended.stdout.trim_ascii().is_empty() {
+            return Err(unfinished(&ended));
+        }
         check(&ended)?;
         result(&ended)
+    }
+}
+
+/// What the job's trace is called in a program's environment.
+fn env(trace: &Trace) -> Vec<(&'static str, String)> {
+    let state = trace.state().map(|state| ("TRACESTATE", state.to_owned()));
+    [("TRACEPARENT", trace.parent().to_owned())].into_iter().chain(state).collect()
+}
+
+fn unfinished(ended: &Ended) -> Failure {
+    match Unfinished::parse(&ended.stdout) {
+        Ok(unfinished) => Failure::Unfinished(unfinished),
+        Err(error) => {
+            let said = program::with(&program::tail_of(&ended.stdout));
+            Failure::retry(format!("exit code {EX_TEMPFAIL}, but stdout does not say what is next ({error}){said}"))
+        }
     }
 }
 
@@ -137,7 +165,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::processor::Next;
 
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const AMPLE: Duration = Duration::from_secs(30);
 
     struct Bench {
@@ -158,6 +188,8 @@ mod tests {
                 name: "greet".into(),
                 data: serde_json::value::to_raw_value(data).unwrap(),
                 attempt: 2,
+                step: 1,
+                trace: Trace::parse(PARENT, None),
                 scratch: self.scratch.path().to_owned(),
             }
         }
@@ -203,8 +235,25 @@ mod tests {
         let scratch = bench.scratch.path();
         assert_eq!(
             seen,
-            json!({"id": "7", "queue": "mail", "name": "greet", "data": {"n": 1}, "attempt": 2, "scratch": scratch})
+            json!({"id": "7", "queue": "mail", "name": "greet", "data": {"n": 1}, "attempt": 2, "step": 1, "scratch": scratch})
         );
+    }
+
+    #[tokio::test]
+    async fn the_trace_is_in_the_environment() {
+        assert_eq!(run(r#"printf '"%s"' "$TRACEPARENT$TRACESTATE""#).await, Ok(json!(PARENT)));
+    }
+
+    #[tokio::test]
+    async fn a_program_may_say_that_it_has_more_to_do() {
+        let said = Unfinished { next: Next::Delay(Duration::from_millis(5)), data: Some("[1]".into()) };
+        let script = r#"echo '{"next":"delay","ms":5,"data":[1]}'; exit 75"#;
+        assert_eq!(run(script).await, Err(Failure::Unfinished(said)));
+        assert_eq!(run("exit 75").await, Err(Failure::retry("exit code 75")), "whoever says nothing has failed");
+        let unclear = run("echo later; exit 75").await.unwrap_err();
+        assert!(matches!(&unclear, Failure::Retry { reason } if reason.ends_with(": later")), "{unclear:?}");
+        let result = json!({"next": "wait"});
+        assert_eq!(run(&format!("echo '{result}'")).await, Ok(result), "a result may look as it wants");
     }
 
     #[tokio::test]

@@ -1,9 +1,12 @@
 //! An HTTP endpoint as a processor: the job is POSTed to it, its answer decides.
 //!
 //! The body is `{"id", "queue", "name", "data"}`. The attempt's number stands in the header `onetake-attempt` alone: a
-//! repeated attempt sends the same body under the same `idempotency-key`, as endpoints that honour the key require.
+//! repeated attempt sends the same body under the same `idempotency-key`, as endpoints that honour the key require. A
+//! further step of a job has a key of its own, and its number stands in the header `onetake-step`. A job that belongs to a
+//! trace is sent with its `traceparent` and `tracestate`.
 //!
 //! 2xx                         done; the body is the result as JSON, and none at all is `null`
+//! 2xx with the content type `application/vnd.onetake.next+json`: not done yet; the body says what is next, see `next`
 //! 429, 503 with `Retry-After` not now: again after that time, without counting as an attempt
 //! 429 without it, 5xx         the attempt failed and may be repeated; so do timeouts and broken connections
 //! everything else             the job fails for good
@@ -20,8 +23,11 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::tail::Tail;
-use super::{Failure, Processor, Progress, Work, program};
+use super::{Failure, Processor, Progress, Unfinished, Work, program};
 use crate::clock::Clock;
+
+/// The type of an answer that says what is next instead of being a result.
+const NEXT: &str = "application/vnd.onetake.next+json";
 
 /// The longest answer, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
@@ -63,15 +69,22 @@ impl HttpEndpoint {
 
     async fn exchange(&self, work: &Work) -> Result<Value, Failure> {
         let posted = Posted { id: &work.id, queue: &work.queue, name: &work.name, data: &work.data };
-        let sent = self
+        let mut key = format!("{}:{}", work.queue, work.id);
+        let mut post = self
             .client
             .post(self.url.clone())
             .header("onetake-job-id", header(&work.id))
-            .header("onetake-attempt", work.attempt)
-            .header("idempotency-key", header(&format!("{}:{}", work.queue, work.id)))
-            .json(&posted)
-            .send()
-            .await;
+            .header("onetake-attempt", work.attempt);
+        if work.step > 0 {
+            // Under the same key, an endpoint would answer again that it is not done.
+            key = format!("{key}:{}", work.step);
+            post = post.header("onetake-step", work.step);
+        }
+        if let Some(trace) = &work.trace {
+            post = post.header("traceparent", header(trace.parent()));
+            post = trace.state().into_iter().fold(post, |post, state| post.header("tracestate", state));
+        }
+        let sent = post.header("idempotency-key", header(&key)).json(&posted).send().await;
         let answer = sent.map_err(|error| Failure::retry(format!("no answer: {}", causes(&error))))?;
         if answer.status().is_success() { result(answer).await } else { Err(self.refusal(answer).await) }
     }
@@ -114,6 +127,14 @@ async fn result(mut answer: Response) -> Result<Value, Failure> {
         if body.len() > MAX_BODY {
             return Err(Failure::fatal(format!("answered {status} with more than {MAX_BODY} bytes")));
         }
+    }
+    if kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(NEXT)) {
+        return Err(match Unfinished::parse(&body) {
+            Ok(unfinished) => Failure::Unfinished(unfinished),
+            Err(error) => {
+                Failure::retry(format!("answered {status}, but the body does not say what is next ({error})"))
+            }
+        });
     }
     if body.trim_ascii().is_empty() {
         return Ok(Value::Null);
@@ -182,6 +203,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::processor::{Next, Trace};
 
     const AMPLE: Duration = Duration::from_secs(30);
 
@@ -199,6 +221,8 @@ mod tests {
             name: "greet".into(),
             data: serde_json::value::to_raw_value(&json!({"n": 1})).unwrap(),
             attempt: 2,
+            step: 0,
+            trace: None,
             scratch: "/nonexistent".into(),
         }
     }
@@ -239,6 +263,31 @@ mod tests {
             json!([encoded, "2", format!("mail%3A{encoded}")]),
             "the key is the same on each attempt"
         );
+    }
+
+    #[tokio::test]
+    async fn a_further_step_has_a_key_of_its_own_and_the_trace_goes_along() {
+        let echo = async |headers: Headers| {
+            let text = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            axum::Json(json!([text("onetake-step"), text("traceparent"), text("tracestate"), text("idempotency-key")]))
+        };
+        let url = serve(Router::new().route("/", post(echo))).await;
+        let endpoint = HttpEndpoint::new(client(), &url, AMPLE, Clock::system()).unwrap();
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = Trace::parse(parent, Some("vendor=1"));
+        let work = Work { id: "7".into(), step: 2, trace, ..work() };
+        let seen = endpoint.process(work, Arc::new(|_| {})).await.unwrap();
+        assert_eq!(seen, json!(["2", parent, "vendor=1", "mail:7:2"]));
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_may_say_that_it_has_more_to_do() {
+        let next = |body: &'static str| answered(([("content-type", "Application/vnd.onetake.next+JSON; x=y")], body));
+        let said = Unfinished { next: Next::Limit(Duration::from_millis(70)), data: None };
+        assert_eq!(next(r#"{"next":"limit","ms":70}"#).await, Err(Failure::Unfinished(said)));
+        assert!(matches!(next("").await, Err(Failure::Retry { .. })));
+        let plain = answered(([("content-type", "application/json")], r#"{"next":"wait"}"#)).await;
+        assert_eq!(plain, Ok(json!({"next": "wait"})), "a result may look as it wants");
     }
 
     #[tokio::test]

@@ -8,8 +8,10 @@ pub mod command;
 pub(crate) mod group;
 pub mod http;
 pub mod make;
+mod next;
 pub(crate) mod program;
 pub(crate) mod tail;
+mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +20,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+pub use next::{Next, Unfinished};
+pub use trace::Trace;
 
 /// The job, as a processor sees it.
 #[derive(Clone, Debug)]
@@ -33,12 +38,16 @@ pub struct Work {
     pub data: Box<RawValue>,
     /// 1 on the first attempt.
     pub attempt: u32,
+    /// How many steps of the job are done: see [`Unfinished`].
+    pub step: u32,
+    /// Where the job belongs in a distributed trace, if its producer said so.
+    pub trace: Option<Trace>,
     /// A folder of this attempt's own, for a processor that [uses it](Processor::uses_scratch), else nothing. It is empty,
     /// and is removed when the attempt has ended.
     pub scratch: PathBuf,
 }
 
-/// Why an attempt failed.
+/// Why an attempt brought no result.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
     /// Worth another attempt, if the job has one left.
@@ -47,6 +56,8 @@ pub enum Failure {
     Final { reason: String },
     /// Not now: to be tried again after `delay`, without counting as an attempt.
     Later { delay: Duration, reason: String },
+    /// Nothing failed: the processor has more to do with the job.
+    Unfinished(Unfinished),
 }
 
 impl Failure {
@@ -61,6 +72,7 @@ impl Failure {
     pub fn reason(&self) -> &str {
         match self {
             Self::Retry { reason } | Self::Final { reason } | Self::Later { reason, .. } => reason,
+            Self::Unfinished(_) => "there is more to do",
         }
     }
 }

@@ -31,6 +31,8 @@ const DYING: Duration = Duration::from_secs(2);
 pub(crate) struct Program {
     pub program: String,
     pub args: Vec<OsString>,
+    /// Added to our own environment.
+    pub env: Vec<(&'static str, String)>,
     /// Where it runs; where we run if not given.
     pub folder: Option<PathBuf>,
     /// What it may read on stdin. It does not have to.
@@ -76,6 +78,7 @@ impl Program {
     pub(crate) async fn run(self, takes_line: impl FnMut(&str) -> bool + Send) -> Result<Ended, Trouble> {
         Group::prepare();
         let mut command = Command::new(self.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(&self.args).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(folder) = &self.folder {

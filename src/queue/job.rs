@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::JobOptions;
+use super::settle::STEP;
 use crate::clock::Millis;
 use crate::redis::{Error, Reply};
 
@@ -55,6 +56,14 @@ pub enum Record {
         id: String,
         reason: String,
     },
+}
+
+impl Job {
+    /// How many of its steps are done: how often its processor has put it off for another.
+    pub fn step(&self) -> u32 {
+        let step = self.extra.iter().find(|(name, _)| name == STEP);
+        step.and_then(|(_, step)| step.parse().ok()).unwrap_or(0)
+    }
 }
 
 impl Record {

@@ -17,6 +17,7 @@
 mod add;
 mod admin;
 mod bulk;
+mod cancel;
 mod change;
 mod detail;
 mod error;
@@ -48,6 +49,7 @@ use crate::redis::{Redis, Reply, Script};
 pub use add::{Add, AddOutcome, Added, EnsureOutcome, Ensured};
 pub use admin::Removal;
 pub use bulk::{Bulk, Step};
+pub use cancel::Cancelled;
 pub use change::{Change, Finished, Retry};
 pub use detail::{Child, ChildKind, ChildrenCounts};
 pub use error::{AddError, Error};
@@ -61,7 +63,7 @@ pub use look::{Counts, State};
 pub use options::{Deduplication, JobBackoff, JobOptions, Keep};
 pub use parked::{ParkedEnd, ParkedHow, ParkedOutcome};
 pub use schedulers::{Cron, CronError, Next, Rule, Scheduler, SchedulerError, Upsert, Upserted};
-pub use settle::{Ended, How, Settlement};
+pub use settle::{Ended, How, Move, Settlement};
 pub use take::{Take, Taken};
 pub use tree::{Branch, Extent, Found};
 
@@ -73,10 +75,33 @@ struct Inner {
     redis: Redis,
     keys: Keys,
     name: QueueName,
-    retention: Retention,
-    groups: GroupDefaults,
+    terms: Terms,
     #[cfg(test)]
     fault: Option<tests::Fault>,
+}
+
+/// What a process keeps to in its work on a queue, beside what the queue's `meta` says for all. All handles on a queue should
+/// say the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    pub retention: Retention,
+    /// How fast this process's workers take jobs. Counted together with Node workers that have a limiter of their own.
+    pub limiter: Option<RateLimit>,
+    /// For how many minutes it is kept how many jobs ended; 0: it is not counted.
+    pub metrics: u32,
+    /// What holds for groups about which nobody said anything.
+    pub groups: GroupDefaults,
+}
+
+/// A number of jobs to keep, as [`Keep::packed`] has it.
+type PackedKeep = (i64, Option<u64>, Option<u64>);
+
+impl Terms {
+    /// What scripts that end jobs are told: how many completed and failed ones stay, and the minutes of metrics, if any.
+    fn packed(self) -> (PackedKeep, PackedKeep, Option<u32>) {
+        let Retention { completed, failed } = self.retention;
+        (completed.packed(), failed.packed(), (self.metrics > 0).then_some(self.metrics))
+    }
 }
 
 /// How many finished jobs stay, where a job's own options do not say.
@@ -100,24 +125,16 @@ impl Queue {
     }
 
     pub fn with_retention(redis: Redis, prefix: &str, name: QueueName, retention: Retention) -> Self {
-        Self::with_groups(redis, prefix, name, retention, GroupDefaults::default())
+        Self::on_terms(redis, prefix, name, Terms { retention, ..Terms::default() })
     }
 
-    /// `groups` holds for those about which nobody said anything. All handles on a queue should say the same.
-    pub fn with_groups(
-        redis: Redis,
-        prefix: &str,
-        name: QueueName,
-        retention: Retention,
-        groups: GroupDefaults,
-    ) -> Self {
+    pub fn on_terms(redis: Redis, prefix: &str, name: QueueName, terms: Terms) -> Self {
         let keys = Keys::new(redis.namespace(), prefix, &name);
         Self(Arc::new(Inner {
             redis,
             keys,
             name,
-            retention,
-            groups,
+            terms,
             #[cfg(test)]
             fault: None,
         }))
@@ -135,8 +152,8 @@ impl Queue {
         &self.0.redis
     }
 
-    fn retention(&self) -> Retention {
-        self.0.retention
+    fn terms(&self) -> Terms {
+        self.0.terms
     }
 
     async fn run(&self, script: &Script, mut args: Vec<Bytes>) -> Result<Reply, Error> {
@@ -145,7 +162,7 @@ impl Queue {
         #[cfg(test)]
         let script = broken.as_ref().unwrap_or(script);
         let keys = vec![self.0.keys.base().to_owned(), self.0.keys.groups().to_owned()];
-        args.push(self.0.groups.packed());
+        args.push(self.0.terms.groups.packed());
         Ok(self.0.redis.run(script, keys, args).await?)
     }
 }

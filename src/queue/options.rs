@@ -138,6 +138,12 @@ impl JobOptions {
         }
     }
 
+    /// How long an attempt may take, as the producer wants it: its option `timeout`, in milliseconds. BullMQ passes it on
+    /// without knowing it.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.extra.get("timeout").and_then(whole).filter(|ms| *ms > 0).map(Duration::from_millis)
+    }
+
     /// As stored. `attempts` is always there, as from a Node producer.
     pub fn write(&self) -> Value {
         let mut fields = self.extra.clone();

@@ -57,8 +57,7 @@ impl Queue {
             return Ok(Vec::new());
         }
         let packed: Vec<Packed<'_>> = ends.iter().map(ParkedEnd::packed).collect();
-        let retention = self.retention();
-        let keep = (retention.completed.packed(), retention.failed.packed());
+        let keep = self.terms().packed();
         let reply = self.run(&scripts::FINISH_PARKED, vec![plain(now), pack(&packed), pack(&keep)]).await?;
         reply.items()?.iter().map(outcome).collect()
     }

@@ -19,6 +19,8 @@ macro_rules! script {
 
 script!(ADD, "add", ["gate", "enqueue", "groups", "remove", "create"]);
 script!(ADD_FLOW, "add_flow", ["gate", "enqueue", "groups", "parent"]);
+script!(CANCEL, "cancel", ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish", "metrics"]);
+script!(CANCELLED, "cancelled", []);
 script!(CHANGE_DELAY, "change_delay", ["gate", "enqueue"]);
 script!(CHANGE_PRIORITY, "change_priority", ["gate", "enqueue", "groups"]);
 script!(CHILDREN, "children", []);
@@ -32,7 +34,7 @@ script!(EXTEND, "extend", []);
 script!(
     FINISH_PARKED,
     "finish_parked",
-    ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish"]
+    ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish", "metrics"]
 );
 script!(GROUPS, "groups", []);
 script!(HALTED_SCHEDULERS, "halted_schedulers", ["gate", "enqueue", "groups", "create", "schedule"]);
@@ -63,7 +65,7 @@ script!(SCHEDULE_NEXT, "schedule_next", ["gate", "enqueue", "groups", "create", 
 script!(
     SETTLE,
     "settle",
-    ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish", "turns", "take"]
+    ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish", "metrics", "turns", "take"]
 );
 script!(SET_CONCURRENCY, "set_concurrency", ["gate"]);
 script!(SET_GROUP, "set_group", ["gate", "enqueue", "groups"]);

@@ -1,5 +1,7 @@
 //! Ending attempts, and taking the next jobs in the same call.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -38,11 +40,38 @@ pub enum How {
     },
     /// Put back to the front, not counted as an attempt.
     Wait,
+    /// One step of the job is done and another follows; not counted as an attempt.
+    Move {
+        to: Move,
+        /// Replaces the job's data.
+        data: Option<Box<RawValue>>,
+        /// How many steps are done now.
+        step: u32,
+    },
     /// Into waiting-children without children, until [`Queue::finish_parked`]. The fields are written into its hash.
     Park {
         fields: Vec<(String, String)>,
     },
 }
+
+/// Where a job goes that has a step left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    Delayed {
+        until_ms: Millis,
+    },
+    /// To the front.
+    Wait,
+    /// Until its children are done; to the front if none is pending.
+    Children,
+    /// To the front, and nobody takes jobs of the queue for so long.
+    Limited {
+        for_ms: Millis,
+    },
+}
+
+/// The field of a job that says how many of its steps are done.
+pub(super) const STEP: &str = "onetake-step";
 
 /// What became of an [`Ended`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +96,7 @@ struct Packed<'a> {
     stack: Option<&'a str>,
     /// A delay or a time.
     ms: Option<Millis>,
-    fields: &'a [(String, String)],
+    fields: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 impl Queue {
@@ -84,10 +113,9 @@ impl Queue {
         now: Millis,
     ) -> Result<(Vec<Settlement>, Taken), Error> {
         let packed: Vec<Packed<'_>> = ended.iter().map(Ended::packed).collect();
-        let retention = self.retention();
-        let keep = (retention.completed.packed(), retention.failed.packed());
-        let take = take.map(Take::packed).unwrap_or_default();
-        let reply = self.run(&scripts::SETTLE, vec![plain(now), pack(&packed), pack(&keep), take]).await?;
+        let terms = self.terms();
+        let take = take.map(|take| take.packed(terms.limiter)).unwrap_or_default();
+        let reply = self.run(&scripts::SETTLE, vec![plain(now), pack(&packed), pack(&terms.packed()), take]).await?;
         let Ok([settled, taken]) = <[Reply; 2]>::try_from(reply.items()?) else {
             return Err(RedisError::protocol("settle answers two things").into());
         };
@@ -100,7 +128,7 @@ impl Queue {
 impl Ended {
     fn packed(&self) -> Packed<'_> {
         let Self { id, token, how } = self;
-        let packed = |act| Packed { id, token, act, text: None, stack: None, ms: None, fields: &[] };
+        let packed = |act| Packed { id, token, act, text: None, stack: None, ms: None, fields: Vec::new() };
         match how {
             How::Complete { value } => Packed { text: Some(value.get()), ..packed("complete") },
             How::Fail { reason, stack } => Packed { text: Some(reason), stack: stack.as_deref(), ..packed("fail") },
@@ -109,7 +137,21 @@ impl Ended {
             }
             How::Delay { until_ms } => Packed { ms: Some(*until_ms), ..packed("delay") },
             How::Wait => packed("wait"),
-            How::Park { fields } => Packed { fields, ..packed("park") },
+            How::Move { to, data, step } => {
+                let data = data.as_deref().map(|data| (Cow::from("data"), Cow::from(data.get())));
+                let step = (Cow::from(STEP), Cow::from(step.to_string()));
+                let fields = data.into_iter().chain([step]).collect();
+                match to {
+                    Move::Delayed { until_ms } => Packed { ms: Some(*until_ms), fields, ..packed("delay") },
+                    Move::Wait => Packed { fields, ..packed("wait") },
+                    Move::Children => Packed { fields, ..packed("children") },
+                    Move::Limited { for_ms } => Packed { ms: Some(*for_ms), fields, ..packed("limit") },
+                }
+            }
+            How::Park { fields } => {
+                let fields = fields.iter().map(|(name, value)| (Cow::from(name), Cow::from(value))).collect();
+                Packed { fields, ..packed("park") }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Error, Queue, Record, pack, plain, scripts};
+use super::{Error, Queue, RateLimit, Record, pack, plain, scripts};
 use crate::clock::Millis;
 use crate::redis::{Error as RedisError, Reply};
 
@@ -38,15 +38,15 @@ pub struct Taken {
 }
 
 impl Queue {
-    /// Takes jobs that may run now: promotes what is due, honours pause, global concurrency and rate limit, and locks
-    /// each job taken. Ids whose job is gone are dropped on the way.
+    /// Takes jobs that may run now: promotes what is due, honours pause, global concurrency and rate limit (the queue's,
+    /// else this handle's), and locks each job taken. Ids whose job is gone are dropped on the way.
     ///
     /// After an error what was taken is unknown: [`Queue::reclaim`] puts it back.
     ///
     /// # Errors
     /// `Redis`.
     pub async fn take(&self, take: &Take, now: Millis) -> Result<Taken, Error> {
-        let reply = self.run(&scripts::TAKE, vec![plain(now), take.packed()]).await?;
+        let reply = self.run(&scripts::TAKE, vec![plain(now), take.packed(self.terms().limiter)]).await?;
         Taken::read(reply)
     }
 
@@ -56,7 +56,7 @@ impl Queue {
     /// # Errors
     /// `Redis`.
     pub async fn claim(&self, take: &Take, now: Millis) -> Result<Taken, Error> {
-        let reply = self.run(&scripts::CLAIM, vec![plain(now), take.packed()]).await?;
+        let reply = self.run(&scripts::CLAIM, vec![plain(now), take.packed(self.terms().limiter)]).await?;
         Taken::read(reply)
     }
 
@@ -74,9 +74,10 @@ impl Queue {
 }
 
 impl Take {
-    pub(super) fn packed(&self) -> Bytes {
+    pub(super) fn packed(&self, limiter: Option<RateLimit>) -> Bytes {
         debug_assert_ne!(self.token, "0", "BullMQ reads this token as no lock");
-        pack(&(self.max.min(MOST), &self.token, self.lease_ms.max(1), &self.worker_name))
+        let (max, window_ms) = limiter.map(|limiter| (limiter.max, limiter.duration)).unzip();
+        pack(&(self.max.min(MOST), &self.token, self.lease_ms.max(1), &self.worker_name, max, window_ms))
     }
 }
 

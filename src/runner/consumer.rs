@@ -4,9 +4,8 @@
 //! form by themselves under load, and a lone job goes at once. There is no polling: an idle consumer blocks on the queue's
 //! marker.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::admit::{Refused, admit, for_good};
+use super::control::{Control, Running};
 use super::{Handler, Hold, Stopped, schedule, upkeep};
 use crate::clock::{Clock, millis};
 use crate::id;
@@ -54,7 +54,8 @@ pub struct Consumer {
     clock: Clock,
     worker: String,
     token: String,
-    running: Arc<Mutex<HashMap<String, Hold>>>,
+    running: Running,
+    control: Control,
     tasks: JoinSet<()>,
     done: mpsc::UnboundedSender<Ended>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -67,6 +68,8 @@ impl Consumer {
     /// `worker` is the name that `getWorkers()` shows.
     pub fn new(queue: Queue, handler: Arc<dyn Handler>, limits: Limits, clock: Clock, worker: String) -> Self {
         let (done, ended) = mpsc::unbounded_channel();
+        let running = Running::default();
+        let control = Control::new(queue.clone(), limits.concurrency, running.clone());
         Self {
             queue,
             handler,
@@ -74,7 +77,8 @@ impl Consumer {
             clock,
             worker,
             token: id::new_token(),
-            running: Arc::default(),
+            running,
+            control,
             tasks: JoinSet::new(),
             done,
             ended,
@@ -83,17 +87,23 @@ impl Consumer {
         }
     }
 
+    /// How it is turned from outside while it runs.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
     /// Works until `stop`; then finishes what it holds, or hands it back after the grace.
     pub async fn run(mut self, stop: CancellationToken) {
         let renewing = tokio::spawn(renew(
             self.queue.clone(),
             self.handler.clone(),
-            self.running.clone(),
+            self.control.clone(),
             self.token.clone(),
             self.limits.clone(),
         ));
         let mut watch = self.queue.watch(&self.worker);
         let mut up = self.queue.redis().watch();
+        let mut concurrency = self.control.watch();
         let mut unsettled: Vec<Ended> = Vec::new();
         let mut next_stalled_check = Instant::now();
         // Set when a take's answer was lost: what it took is put back first.
@@ -184,6 +194,8 @@ impl Consumer {
                 wake = watch.wait(), if can_take => if wake == Wake::Lost { tokio::time::sleep(AGAIN).await },
                 // Dropped: a hint only.
                 _ = up.changed() => {}
+                // Dropped: nothing; what it is now is read above.
+                _ = concurrency.changed() => {}
                 () = stop.cancelled(), if stopping_since.is_none() => {}
                 // An armed watch ends its wait by itself; this is for the rest.
                 () = tokio::time::sleep(wait), if !can_take => {}
@@ -199,7 +211,7 @@ impl Consumer {
 
     fn room(&self) -> usize {
         let in_hand = self.tasks.len();
-        self.limits.concurrency.saturating_sub(in_hand).min(self.limits.batch)
+        self.control.concurrency().saturating_sub(in_hand).min(self.limits.batch)
     }
 
     async fn call(&self, ended: &[Ended], room: usize) -> Result<(Vec<Settlement>, Taken), crate::queue::Error> {
@@ -264,9 +276,9 @@ impl Consumer {
     }
 
     fn stop_all(&self, why: Stopped) {
-        self.poll_hold.stop(why);
+        self.poll_hold.stop(why.clone());
         for hold in self.running.lock().expect("no user panics inside").values() {
-            hold.stop(why);
+            hold.stop(why.clone());
         }
     }
 
@@ -302,29 +314,20 @@ fn refused(batch: Vec<Ended>, settlements: &[Settlement]) -> Vec<Ended> {
 }
 
 /// T4 in Redis: keeps the locks of what is in hand.
-async fn renew(
-    queue: Queue,
-    handler: Arc<dyn Handler>,
-    running: Arc<Mutex<HashMap<String, Hold>>>,
-    token: String,
-    limits: Limits,
-) {
+async fn renew(queue: Queue, handler: Arc<dyn Handler>, control: Control, token: String, limits: Limits) {
     loop {
         tokio::time::sleep(limits.renew).await;
-        let held: Vec<(String, String)> =
-            running.lock().expect("no user panics inside").keys().map(|id| (id.clone(), token.clone())).collect();
+        let held: Vec<(String, String)> = control.in_hand().into_iter().map(|id| (id, token.clone())).collect();
         if held.is_empty() {
             continue;
         }
         match queue.extend(&held, millis(limits.lease)).await {
             Ok(lost) if !handler.is_durable() => {
-                let running = running.lock().expect("no user panics inside");
                 for id in lost {
-                    // One that ended meanwhile is settled or about to be.
-                    if let Some(hold) = running.get(&id) {
-                        hold.stop(Stopped::Lost);
-                    }
+                    control.stop(&id, Stopped::Lost);
                 }
+                // Whatever was published and not heard is found here.
+                control.stop_cancelled(&control.in_hand()).await;
             }
             Ok(_) => {}
             Err(error) => debug!(queue = %queue.name(), %error, "could not renew locks"),

@@ -15,12 +15,14 @@ use crate::flight::{Flights, Held};
 use crate::store;
 
 /// Why a holder should come to an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// The lease is somebody else's, or the run was cancelled: the result would be refused.
     Lost,
     /// The server stops: hand it back.
     Stopping,
+    /// Somebody does not want the job done any more, for this reason: it fails for good.
+    Cancelled(Arc<str>),
 }
 
 /// A piece of work in hand.
@@ -53,7 +55,7 @@ impl Hold {
     /// Only waits.
     pub async fn stopped(&self) -> Stopped {
         let mut stopped = self.stopped.subscribe();
-        let seen = stopped.wait_for(Option::is_some).await.map(|why| *why);
+        let seen = stopped.wait_for(Option::is_some).await.map(|why| why.clone());
         // The sender lives in self, so that the channel cannot be closed.
         seen.ok().flatten().unwrap_or(Stopped::Stopping)
     }

@@ -2,16 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
+use tracing::{Instrument, debug, info_span};
 
-use super::{Handler, Hold, Stopped, progress};
+use super::admit::for_good;
+use super::{Handler, Hold, Stopped, limit, progress};
 use crate::clock::{Clock, Millis, millis};
 use crate::config;
-use crate::processor::{Failure, Processor, Work};
-use crate::queue::{How, Job, JobBackoff, Queue};
-use crate::retry;
+use crate::processor::{Failure, Next, Processor, Trace, Unfinished, Work};
+use crate::queue::{How, Job, JobBackoff, Move, Queue};
+use crate::retry::{self, Backoff};
+
+/// Why a job that was taken too often fails. BullMQ's words.
+const STARTED_TOO_OFTEN: &str = "job started more than allowable limit";
 
 /// Runs a queue's processor over its jobs.
 pub struct PlainJobs {
@@ -25,6 +31,22 @@ pub struct PlainJobs {
 #[async_trait]
 impl Handler for PlainJobs {
     async fn handle(&self, job: Job, hold: Hold) -> How {
+        if self.settings.max_started.is_some_and(|most| job.attempts_started > most) {
+            return How::Fail { reason: STARTED_TOO_OFTEN.to_owned(), stack: None };
+        }
+        let Some(trace) = Trace::of_options(&job.options.extra) else { return self.run(job, hold, None).await };
+        let span = info_span!("job", queue = %self.queue.name(), job.id = %job.id, trace_id = trace.id());
+        async {
+            debug!(traceparent = trace.parent(), "working on job {}", job.id);
+            self.run(job, hold, Some(trace.clone())).await
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+impl PlainJobs {
+    async fn run(&self, job: Job, hold: Hold, trace: Option<Trace>) -> How {
         let scratch = match Scratch::make(&self.scratch, &job.id, self.processor.uses_scratch()) {
             Ok(scratch) => scratch,
             Err(reason) => return self.failed(&job, &Failure::retry(reason)),
@@ -36,6 +58,8 @@ impl Handler for PlainJobs {
             name: job.name.clone(),
             data: job.data.clone(),
             attempt: job.attempts_made.saturating_add(1),
+            step: job.step(),
+            trace,
             scratch: scratch.path.clone(),
         };
         let (queue, id) = (self.queue.clone(), job.id.clone());
@@ -47,13 +71,18 @@ impl Handler for PlainJobs {
                 }
             })
         });
+        let limit = limit::shorter(self.settings.timeout.map(|limit| limit.0), job.options.timeout());
         let ended = tokio::select! {
             // Dropped: the attempt ends, and leaves nothing running.
-            ended = self.processor.process(work, progress) => ended,
+            ended = limit::within(limit, self.processor.process(work, progress)) => ended,
             why = hold.stopped() => match why {
                 // The answer will be refused: the job has another owner.
                 Stopped::Lost => Err(Failure::retry("the job's lock was lost")),
                 Stopped::Stopping => return How::Wait,
+                Stopped::Cancelled(reason) => {
+                    passing_on.ended().await;
+                    return How::Fail { reason: reason.to_string(), stack: None };
+                }
             },
         };
         passing_on.ended().await;
@@ -65,9 +94,7 @@ impl Handler for PlainJobs {
             Err(failure) => self.failed(&job, &failure),
         }
     }
-}
 
-impl PlainJobs {
     fn failed(&self, job: &Job, failure: &Failure) -> How {
         failed(job, failure, &self.settings, self.clock.now_ms())
     }
@@ -77,20 +104,49 @@ impl PlainJobs {
 /// what the job's own options do not.
 pub fn failed(job: &Job, failure: &Failure, settings: &config::Queue, now: Millis) -> How {
     let reason = failure.reason().to_owned();
-    if let Failure::Later { delay, .. } = failure {
-        return How::Delay { until_ms: now + millis(*delay) };
+    match failure {
+        Failure::Later { delay, .. } => return How::Delay { until_ms: now + millis(*delay) },
+        Failure::Unfinished(unfinished) => return moved(job, unfinished, now),
+        Failure::Retry { .. } | Failure::Final { .. } => {}
     }
     let attempts = if job.options.attempts == 0 { settings.attempts } else { job.options.attempts };
     let attempt = job.attempts_made.saturating_add(1);
-    if matches!(failure, Failure::Final { .. }) || attempt >= attempts {
-        return How::Fail { stack: Some(reason.clone()), reason };
+    // The next taker would only fail it.
+    let is_last_start = settings.max_started.is_some_and(|most| job.attempts_started >= most);
+    if matches!(failure, Failure::Final { .. }) || attempt >= attempts || is_last_start {
+        return for_good(reason);
     }
-    let backoff = match &job.options.backoff {
-        Some(JobBackoff::Known(backoff)) => *backoff,
-        Some(JobBackoff::Custom(_)) | None => settings.backoff,
-    };
-    let delay_ms = millis(retry::delay(backoff, attempt, &mut rand::rng()));
+    let delay_ms = millis(backoff(settings, job.options.backoff.as_ref(), attempt));
     How::Retry { delay_ms, stack: Some(reason.clone()), reason }
+}
+
+/// The wait after failed attempt number `attempt`.
+fn backoff(settings: &config::Queue, wanted: Option<&JobBackoff>, attempt: u32) -> Duration {
+    let formula = |backoff: Backoff| retry::delay(backoff, attempt, &mut rand::rng());
+    let name = match wanted {
+        Some(JobBackoff::Known(backoff)) => return formula(*backoff),
+        Some(JobBackoff::Custom(name)) => name,
+        None => "default",
+    };
+    match settings.backoffs.get(name).or_else(|| settings.backoffs.get("default")) {
+        Some(waits) => retry::nth(waits, attempt),
+        None => formula(settings.backoff),
+    }
+}
+
+/// The job as its processor wants it for the next step.
+fn moved(job: &Job, unfinished: &Unfinished, now: Millis) -> How {
+    let to = match unfinished.next {
+        Next::Delay(delay) => Move::Delayed { until_ms: now + millis(delay) },
+        Next::Wait => Move::Wait,
+        Next::Children => Move::Children,
+        Next::Limit(time) => Move::Limited { for_ms: millis(time).max(1) },
+    };
+    // A builtin may have written something that nobody could read.
+    match unfinished.data.clone().map(RawValue::from_string).transpose() {
+        Ok(data) => How::Move { to, data, step: job.step().saturating_add(1) },
+        Err(error) => for_good(format!("the job's next data is not JSON: {error}")),
+    }
 }
 
 /// A folder of one attempt's own; removed with it.

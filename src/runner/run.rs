@@ -12,14 +12,14 @@ use tracing::warn;
 
 use super::hold::Holds;
 use super::plain::{Scratch, raw};
-use super::{Handler, Hold, Stopped, Workload, progress};
+use super::{Handler, Hold, Stopped, Workload, limit, progress};
 use crate::clock::{Clock, millis};
 use crate::config;
 use crate::dedupe::{Dedupe, What};
 use crate::fault;
 use crate::flight::{Claim, ClaimAsk, Claimed, Ending, Finish, Finished, Flights, Outcome};
 use crate::id;
-use crate::processor::{Failure, Processor, Work};
+use crate::processor::{Failure, Next, Processor, Unfinished, Work};
 use crate::publish::{Announcer, parse_leader_id};
 use crate::queue::{How, Job, Queue};
 
@@ -112,7 +112,8 @@ impl Runs {
             // Dropped: the attempt ends, and leaves nothing running.
             ending = self.attempt(&run, job) => ending,
             why = hold.stopped() => match why {
-                Stopped::Lost => return self.lost(&run),
+                // Its job is nobody's to cancel: the run is.
+                Stopped::Lost | Stopped::Cancelled(_) => return self.lost(&run),
                 Stopped::Stopping => (Ending::Later(Duration::ZERO, "the server stopped".into()), Vec::new()),
             },
         };
@@ -158,11 +159,14 @@ impl Runs {
             name: run.name.clone(),
             data: raw(run.data.clone()),
             attempt: u32::try_from(run.attempt).unwrap_or(u32::MAX),
+            step: 0,
+            trace: None,
             scratch: scratch.path.clone(),
         };
         let (progress, passing_on) = progress::forward(self.progress_of(run, job));
         progress(Value::from(0));
-        let made = self.processor.process(work, progress).await;
+        let limit = self.settings.timeout.map(|limit| limit.0);
+        let made = limit::within(limit, self.processor.process(work, progress)).await;
         let kept = match made {
             Ok(made) => self.workload.keep(run, made).await,
             Err(failure) => Err(failure),
@@ -173,6 +177,7 @@ impl Runs {
             Err(Failure::Retry { reason }) => (Ending::Failed(reason), Vec::new()),
             Err(Failure::Final { reason }) => (Ending::FailedForGood(reason), Vec::new()),
             Err(Failure::Later { delay, reason }) => (Ending::Later(delay, reason), Vec::new()),
+            Err(Failure::Unfinished(unfinished)) => (later(&unfinished), Vec::new()),
         }
     }
 
@@ -223,6 +228,17 @@ impl Runs {
     }
 }
 
+/// A run can wait like any job. What it is about is its key, and nobody is its child.
+fn later(unfinished: &Unfinished) -> Ending {
+    match unfinished {
+        Unfinished { next: Next::Delay(delay) | Next::Limit(delay), data: None } => {
+            Ending::Later(*delay, "there is more to do".into())
+        }
+        Unfinished { next: Next::Wait, data: None } => Ending::Later(Duration::ZERO, "there is more to do".into()),
+        _ => Ending::FailedForGood("the run of a dedupe key has no children, and its data cannot change".into()),
+    }
+}
+
 fn end_as(outcome: Outcome) -> How {
     match outcome {
         Outcome::Succeeded(value) => How::Complete { value: raw(value) },
@@ -232,4 +248,21 @@ fn end_as(outcome: Outcome) -> How {
 
 fn fail(reason: &str) -> How {
     How::Fail { reason: reason.to_owned(), stack: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_can_wait_but_has_no_children_and_no_other_data() {
+        let second = Duration::from_secs(1);
+        let ending = |next, data: Option<&str>| later(&Unfinished { next, data: data.map(str::to_owned) });
+        for (next, wait) in [(Next::Delay(second), second), (Next::Limit(second), second), (Next::Wait, Duration::ZERO)]
+        {
+            assert!(matches!(ending(next, None), Ending::Later(for_so_long, _) if for_so_long == wait), "{next:?}");
+            assert!(matches!(ending(next, Some("1")), Ending::FailedForGood(_)), "{next:?}");
+        }
+        assert!(matches!(ending(Next::Children, None), Ending::FailedForGood(_)));
+    }
 }

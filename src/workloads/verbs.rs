@@ -177,6 +177,8 @@ mod tests {
             name: name.into(),
             data: serde_json::value::RawValue::from_string(data.into()).unwrap(),
             attempt: 1,
+            step: 0,
+            trace: None,
             scratch: "/nonexistent".into(),
         };
         let ended = Worked(bell).process(work, Arc::new(|_| {})).await;

@@ -27,6 +27,7 @@ mod packaging;
 mod pull;
 mod races;
 mod requests;
+mod runner;
 mod saga;
 mod schedulers;
 mod serve;

@@ -1,7 +1,7 @@
 // A plain BullMQ worker. Says {event: "ready"}, {event: "taken", id, data}, {event: "completed", id} and
 // {event: "failed", id, error}. The line {"stop": true} closes it gracefully and is answered by {event: "closed"}.
 // Environment: REDIS_URL, QUEUE, PREFIX, VERSION, CONCURRENCY, NAME, LEASE (ms; jobs of silent workers are looked for twice
-// in it) and BEHAVIOUR, which is
+// in it), OPTIONS (more worker options, as JSON) and BEHAVIOUR, which is
 //   echo  the job's data is its value         fail           every attempt fails
 //   hang  a job never ends                    unrecoverable  the first attempt fails for good
 //   nap   the same as echo, after 30 ms
@@ -43,6 +43,7 @@ const worker = new Worker(
     name: process.env.NAME,
     lockDuration: lease,
     stalledInterval: lease / 2,
+    ...JSON.parse(process.env.OPTIONS ?? '{}'),
   },
 );
 survive(worker);

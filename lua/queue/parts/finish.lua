@@ -129,7 +129,8 @@ local function release_deduplication(id, deduplication_id, now)
   end
 end
 
--- job: the ending_fields. ending: completes, text (value or reason), stack. keep_default: for completed and failed.
+-- job: the ending_fields. ending: completes, text (value or reason), stack, prev (where it was, if not active).
+-- keep_default: for completed and failed.
 -- The caller has taken the id out of its state.
 local function finish_job(id, job, ending, keep_default, now)
   local key, options = base .. id, options_of(job[1])
@@ -159,14 +160,14 @@ local function finish_job(id, job, ending, keep_default, now)
     else
       redis.call('HSET', key, 'failedReason', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made],
         'stacktrace', stacks_with(job[4], ending.stack, options.stackTraceLimit))
-      redis.call('HDEL', key, 'defa')
+      redis.call('HDEL', key, 'defa', 'onetake-cancelled')
     end
     prune_later(set, keep)
   end
   if ending.completes then
     emit('completed', 'jobId', id, 'returnvalue', ending.text, 'prev', 'active')
   else
-    emit('failed', 'jobId', id, 'failedReason', ending.text, 'prev', 'active')
+    emit('failed', 'jobId', id, 'failedReason', ending.text, 'prev', ending.prev or 'active')
     if attempts_made >= number_of(options.attempts) then
       emit('retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
     end

@@ -25,7 +25,9 @@ end
 local function retry_job(id, state, anew)
   local key = base .. id
   local job = redis.call('HMGET', key, 'priority', 'opts', 'parentKey', group_field)
-  redis.call('HDEL', key, 'finishedOn', 'processedOn', state == 'completed' and 'returnvalue' or 'failedReason')
+  -- One that was cancelled and completed all the same still has the mark.
+  redis.call('HDEL', key, 'finishedOn', 'processedOn', state == 'completed' and 'returnvalue' or 'failedReason',
+    'defa', 'onetake-cancelled')
   if anew then
     redis.call('HDEL', key, 'atm', 'ats', 'attemptsMade')
   end

@@ -18,11 +18,11 @@ local function promote_due(now)
   return has_groups
 end
 
--- How many jobs the rate limit still allows, and if none, for how many milliseconds not. A queue without a limit of its
--- own still heeds the one that queue.rateLimit() sets.
-local function rate_room()
+-- How many jobs a rate limit of `max` a window still allows, and if none, for how many milliseconds not. Without a limit,
+-- the one that queue.rateLimit() sets is still heeded.
+local function rate_room(max)
   local used = tonumber(redis.call('GET', limiter)) or 0
-  local limit = rate_max and rate_ms and rate_max or 9007199254740991
+  local limit = max or 9007199254740991
   if used < limit then
     return limit - used, -1
   end
@@ -85,16 +85,19 @@ local function pick_jobs(room)
   return jobs
 end
 
--- request: { most, token, lease_ms, worker name or nil }; has_groups: what any_groups says. Returns what
--- src/queue/take.rs reads.
+-- request: { most, token, lease_ms, worker name or nil, the worker's own rate limit: max and ms, or nil }; has_groups: what
+-- any_groups says. Returns what src/queue/take.rs reads. Of both limits the queue's max counts, and the worker's window: so
+-- BullMQ.
 local function take_jobs(request, now, has_groups)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
+  local max, window_ms = rate_max or request[5], request[6] or rate_ms
+  max = window_ms and max
   has_groups = promote_due(now) or has_groups
   if has_groups then
     grouping().release_held(now)
     flush_wait()
   end
-  local room, limited_ms = rate_room()
+  local room, limited_ms = rate_room(max)
   local jobs = {}
   room = math.min(most, room, free_places())
   if room > 0 and not is_paused then
@@ -131,8 +134,8 @@ local function take_jobs(request, now, has_groups)
       end
     end
     redis.call('LPUSH', active_list, unpack(ids))
-    if rate_max and rate_ms and counted > 0 and redis.call('INCRBY', limiter, counted) == counted then
-      redis.call('PEXPIRE', limiter, math.max(1, math.floor(math.abs(rate_ms))))
+    if max and counted > 0 and redis.call('INCRBY', limiter, counted) == counted then
+      redis.call('PEXPIRE', limiter, math.max(1, math.floor(math.abs(window_ms))))
     end
     work_came = true -- whoever is idle looks whether there is more
   end

@@ -1,7 +1,7 @@
 //! Adding a job.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -22,6 +22,7 @@ use crate::http::submit::{Name, submit};
 use crate::http::view::RequestBody;
 use crate::id;
 use crate::intake::{Deliver, Submit, SubscriberSpec};
+use crate::processor::Trace;
 use crate::queue::{Add, Queue};
 use crate::retry::Backoff;
 
@@ -41,6 +42,9 @@ pub(in crate::http) struct Wish {
     options: Options,
     dedupe: Option<Dedupe>,
     subscriber: Option<Subscriber>,
+    /// Of the headers.
+    #[serde(skip)]
+    trace: Option<Trace>,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -84,19 +88,24 @@ enum How {
 /// Adds a job. With a dedupe key (its own, or the queue's) it is a wish for a result: 200 if that is ready, 202 if it is
 /// being made. Without one it is a plain job: 201.
 #[utoipa::path(post, path = "/v1/queues/{queue}/jobs", tag = "jobs", request_body = Wish,
-    params(("queue" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("queue" = String, Path), ("Idempotency-Key" = Option<String>, Header),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context; kept with a plain job"),
+        ("tracestate" = Option<String>, Header)),
     responses((status = 200, body = RequestBody), (status = 201, body = serde_json::Value),
         (status = 202, body = RequestBody), (status = 404), (status = 422)),
     security(("bearer" = ["enqueue"])))]
 pub(in crate::http) async fn create(
     caller: Caller<Enqueue>,
     asked: Asked,
+    headers: HeaderMap,
     State(state): State<AppState>,
     Path(queue): Path<String>,
-    Json { value: wish, raw }: Json<Wish>,
+    Json { value: mut wish, raw }: Json<Wish>,
 ) -> Result<Response, Problem> {
     let (queue, kind) = find(&state, &queue)?;
     wish.options.check()?;
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    wish.trace = header("traceparent").and_then(|parent| Trace::parse(parent, header("tracestate")));
     let entry = state.intake.catalog().get(queue.name().as_str());
     match kind {
         Kind::Work | Kind::Delivery => {
@@ -139,11 +148,16 @@ async fn add_plain(
     // The job of an idempotency key has an id of its own, so that adding it again after a crash adds nothing. It begins
     // with a letter: BullMQ takes digits for a number of its own.
     let of_key = asked.key().map(|key| format!("k-{}", id::derived_id(&["job", &caller.principal.id, key])));
+    let own_id = wish.options.job_id.clone();
+    let mut options = wish.options.for_queue(entry);
+    if let Some(trace) = wish.trace {
+        options.extra.insert("tm".to_owned(), trace.metadata().into());
+    }
     let job = Add {
-        id: wish.options.job_id.clone().or(of_key),
+        id: own_id.or(of_key),
         name: wish.name.map_or_else(|| queue.name().to_string(), |name| name.0),
         data: data_or_empty(wish.data),
-        options: wish.options.for_queue(entry),
+        options,
     };
     let (now_ms, base) = (state.intake.flights().store().clock().now_ms(), state.base.clone());
     once(state, &caller.principal, asked, raw, async move {
@@ -163,6 +177,7 @@ impl Wish {
         let meaningless = [
             ("options.jobId", options.job_id.is_some()),
             ("options.lifo", options.lifo),
+            ("options.timeout", options.timeout.is_some()),
             ("options.removeOnComplete", options.remove_on_complete.is_some()),
             ("options.removeOnFail", options.remove_on_fail.is_some()),
             ("options.group", options.group.is_some()),

@@ -1,5 +1,6 @@
 //! The options of a new job, in BullMQ's names.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -31,6 +32,9 @@ pub(in crate::http) struct Options {
     #[serde(default)]
     pub(super) lifo: bool,
     pub(super) job_id: Option<String>,
+    /// How long an attempt may take, in milliseconds, if that is less than the queue allows.
+    #[schema(value_type = Option<u64>)]
+    pub(super) timeout: Option<NonZeroU64>,
     #[schema(value_type = Option<serde_json::Value>)]
     pub(super) remove_on_complete: Option<KeepWish>,
     #[schema(value_type = Option<serde_json::Value>)]
@@ -120,6 +124,7 @@ impl Options {
     pub(in crate::http) fn for_queue(self, entry: Option<&Entry>) -> JobOptions {
         let declared = entry.map(|entry| (entry.settings.attempts, entry.settings.backoff));
         let backoff = self.backoff.map(Backoff::from).or(declared.map(|(_, backoff)| backoff));
+        let timeout = self.timeout.map(|timeout| ("timeout".to_owned(), timeout.get().into()));
         JobOptions {
             attempts: self.attempts.or(declared.map(|(attempts, _)| attempts)).unwrap_or(0),
             backoff: backoff.filter(|backoff| *backoff != Backoff::NONE).map(JobBackoff::Known),
@@ -129,6 +134,7 @@ impl Options {
             remove_on_complete: self.remove_on_complete.map(Keep::from),
             remove_on_fail: self.remove_on_fail.map(Keep::from),
             group: self.group.map(|group| group.id),
+            extra: timeout.into_iter().collect(),
             ..JobOptions::default()
         }
     }

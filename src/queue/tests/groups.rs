@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::queue::{
     AddError, Bulk, Change, Counts, Error, Finished, GroupChange, GroupDefaults, GroupRate, Keep, RateLimit, Removal,
-    Retry, State,
+    Retention, Retry, State, Terms,
 };
 
 fn of(group: &str) -> Add {
@@ -251,7 +251,7 @@ async fn the_queues_own_limits_hold_unless_a_group_has_its_own() {
     let ahead = NonZeroU32::new(3).unwrap();
     let groups = GroupDefaults { concurrency: NonZeroU32::new(1), rate: Some(rate(9, 1_000)), ahead };
     let name = QueueName::parse("q").unwrap();
-    let queue = Queue::with_groups(redis.clone(), "bull", name, Retention::default(), groups);
+    let queue = Queue::on_terms(redis.clone(), "bull", name, Terms { groups, ..Terms::default() });
     let world = World { server, redis, queue };
     world.fill("a", 3).await;
     world.set("b", GroupChange { rate: Some(Some(GroupRate::None)), ..at_most(0) }).await;

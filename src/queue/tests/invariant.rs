@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::queue::{Bulk, Finished, Keep, ParkedEnd, ParkedHow, Removal, Retry, State};
+use crate::queue::{Bulk, Cancelled, Finished, Keep, Move, ParkedEnd, ParkedHow, Removal, Retry, State};
 
 const LISTS: [&str; 2] = ["wait", "active"];
 const SETS: [&str; 5] = ["prioritized", "delayed", "waiting-children", "completed", "failed"];
@@ -42,12 +42,17 @@ fn any_options(rng: &mut StdRng) -> JobOptions {
 }
 
 fn any_end(rng: &mut StdRng, now: Millis) -> How {
-    match rng.random_range(0..7) {
+    let moved = |to| How::Move { to, data: Some(json("[1]")), step: 1 };
+    match rng.random_range(0..11) {
         0 => fail("no"),
         1 => retry(0),
         2 => retry(rng.random_range(1..20)),
         3 => How::Delay { until_ms: now + rng.random_range(-5..20) },
         4 => How::Wait,
+        6 => moved(Move::Delayed { until_ms: now + rng.random_range(-5..20) }),
+        7 => moved(Move::Wait),
+        8 => moved(Move::Children),
+        9 => moved(Move::Limited { for_ms: 1 }),
         5 => How::Park { fields: vec![("ot:mark".to_owned(), "m".to_owned())] },
         _ => complete("1"),
     }
@@ -117,6 +122,11 @@ async fn a_job_is_in_one_state_whatever_happens() {
                     end.timestamp = String::from_utf8_lossy(&timestamp).parse().unwrap();
                 }
                 world.queue.finish_parked(&ends, now).await.unwrap();
+            }
+            7 => {
+                let id = format!("own{}", rng.random_range(0..8));
+                let cancelled = world.queue.cancel(&id, "no", "w", now).await.unwrap();
+                assert_eq!(cancelled == Cancelled::Marked, held.contains(&id), "step {step}: {id}");
             }
             8 => change_any(&world.queue, &mut rng, now).await,
             9 if rng.random_bool(0.3) => {

@@ -3,6 +3,7 @@
 mod add;
 mod admin;
 mod bulk;
+mod cancel;
 mod change;
 mod family;
 mod flow;
@@ -11,7 +12,9 @@ mod groups;
 mod invariant;
 mod limits;
 mod matrix;
+mod metrics;
 mod model;
+mod moves;
 mod parked;
 mod schedulers;
 mod settle;
@@ -21,7 +24,7 @@ mod versions;
 
 use serde_json::value::RawValue;
 
-use super::{Add, AddOutcome, Ended, How, Job, JobOptions, Queue, Record, Retention, Settlement, Take, Taken};
+use super::{Add, AddOutcome, Ended, How, Job, JobOptions, Queue, Record, Retention, Settlement, Take, Taken, Terms};
 use crate::clock::Millis;
 use crate::id::QueueName;
 use crate::redis::Redis;
@@ -45,10 +48,14 @@ impl World {
     }
 
     async fn keeping(retention: Retention) -> Self {
+        Self::on(Terms { retention, ..Terms::default() }).await
+    }
+
+    async fn on(terms: Terms) -> Self {
         let server = Server::start();
         let redis = server.connect().await;
         let name = QueueName::parse("q").expect("a plain name");
-        let queue = Queue::with_retention(redis.clone(), "bull", name, retention);
+        let queue = Queue::on_terms(redis.clone(), "bull", name, terms);
         Self { server, redis, queue }
     }
 

@@ -50,6 +50,7 @@ async fn matched(pattern: &str) -> Option<PathBuf> {
     let fc_match = Program {
         program: "fc-match".into(),
         args: ["-f", "%{file}", pattern].map(Into::into).into(),
+        env: Vec::new(),
         folder: None,
         input: Vec::new(),
         time_limit: Duration::from_secs(5),

@@ -116,6 +116,7 @@ impl Renderer {
         let program = Program {
             program: self.settings.ffmpeg.clone(),
             args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
             folder: Some(scratch.to_owned()),
             input: Vec::new(),
             time_limit: self.settings.time_limit.0,
@@ -148,6 +149,7 @@ impl Renderer {
         let program = Program {
             program: template.program.clone(),
             args: template.args.iter().map(Into::into).collect(),
+            env: Vec::new(),
             folder: None,
             input: input.to_string().into_bytes(),
             time_limit: self.settings.time_limit.0,

@@ -264,6 +264,11 @@ fn one_attempt() -> config::Queue {
         keep_completed: 1000,
         keep_failed: 1000,
         groups: config::Groups::default(),
+        backoffs: std::collections::BTreeMap::new(),
+        limiter: None,
+        timeout: None,
+        max_started: None,
+        metrics: 0,
     }
 }
 

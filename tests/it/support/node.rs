@@ -171,7 +171,13 @@ pub struct Worker {
 
 impl Worker {
     pub async fn start(peer: &Peer, behaviour: Behaviour, concurrency: usize) -> Self {
-        Self { talk: Talk::start(Self::launch(peer, behaviour, concurrency)).await }
+        Self::start_with(peer, behaviour, concurrency, &json!({})).await
+    }
+
+    /// With more of BullMQ's worker options.
+    pub async fn start_with(peer: &Peer, behaviour: Behaviour, concurrency: usize, options: &Value) -> Self {
+        let launch = Self::launch(peer, behaviour, concurrency).env("OPTIONS", options.to_string());
+        Self { talk: Talk::start(launch).await }
     }
 
     /// One whose jobs are found soon after it died, and that soon finds those of others.

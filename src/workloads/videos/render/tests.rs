@@ -53,6 +53,8 @@ impl Bench {
             name: "video".into(),
             data: serde_json::value::to_raw_value(&data).unwrap(),
             attempt: 1,
+            step: 0,
+            trace: None,
             scratch: self.scratch.path().to_owned(),
         };
         let reported = self.reported.clone();
