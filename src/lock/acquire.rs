@@ -10,7 +10,7 @@ use metrics::{counter, histogram};
 use rand::RngExt;
 use serde::Serialize;
 
-use super::gate::{Passage, Place};
+use super::gate::Place;
 use super::keys::lease_word;
 use super::lease::{Grant, LeaseRow, lock_rows, margin};
 use super::line::Turn;
@@ -150,10 +150,7 @@ impl Locks {
             turns.push(self.leases.turn(name.as_str(), Some(until), false).await?);
         }
         for name in names {
-            match self.lease_gate.pass(name, Some(until)).await {
-                Passage::Open(place) => places.push(place),
-                Passage::Busy => return None,
-            }
+            places.push(self.lease_gate.pass(name, Some(until)).await?);
         }
         Some(AtHead { places, _turns: turns })
     }

@@ -39,14 +39,6 @@ pub(super) struct Gate {
     wakes: Wakes,
 }
 
-/// How an attempt to pass ended.
-pub(super) enum Passage {
-    /// At the head of the line; or Redis takes no part, and there is no line.
-    Open(Place),
-    /// Somebody else is there, or was until the deadline.
-    Busy,
-}
-
 /// A place in line. Dropped: left, as far as Redis can be told; else it runs out by itself.
 pub(super) struct Place {
     gate: Gate,
@@ -60,11 +52,12 @@ impl Gate {
         Self { kind, width: width.max(1), link, keys, wakes }
     }
 
-    /// Stands in line until its turn comes, or until `until`. Without an `until`, passes only if nobody is there.
+    /// Stands in line until its turn comes, or until `until`. Without an `until`, passes only if nobody is there. `None`:
+    /// somebody else is there, or was until the deadline. Where Redis takes no part, there is no line.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the line.
-    pub async fn pass(&self, name: &LockName, until: Option<Instant>) -> Passage {
+    pub async fn pass(&self, name: &LockName, until: Option<Instant>) -> Option<Place> {
         self.place(name).pass(until).await
     }
 
@@ -78,20 +71,20 @@ impl Gate {
 
 impl Place {
     /// See [`Gate::pass`].
-    pub async fn pass(self, until: Option<Instant>) -> Passage {
+    pub async fn pass(self, until: Option<Instant>) -> Option<Place> {
         let mut pause = LOOKS.0;
         loop {
             let rank = match self.look(until.is_some()).await {
                 Some(rank) => rank,
-                None => return Passage::Open(self),
+                None => return Some(self),
             };
             match usize::try_from(rank) {
-                Ok(rank) if rank < self.gate.width => return Passage::Open(self),
+                Ok(rank) if rank < self.gate.width => return Some(self),
                 Ok(_) => {}
-                Err(_) => return Passage::Busy,
+                Err(_) => return None,
             }
             let now = Instant::now();
-            let Some(left) = until.and_then(|until| until.checked_duration_since(now)) else { return Passage::Busy };
+            let left = until.and_then(|until| until.checked_duration_since(now))?;
             // Not all at once, so that those who wait do not look in step.
             let pause_now = pause.mul_f64(rand::rng().random_range(0.5..1.0)).min(left);
             tokio::select! {
@@ -163,10 +156,7 @@ mod tests {
     }
 
     async fn inside(gate: &Gate, until: Option<Instant>) -> Option<Place> {
-        match gate.pass(&name(), until).await {
-            Passage::Open(place) => Some(place),
-            Passage::Busy => None,
-        }
+        gate.pass(&name(), until).await
     }
 
     async fn until_in_line(redis: &crate::redis::Redis, count: &str) {

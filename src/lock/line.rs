@@ -224,15 +224,13 @@ mod tests {
         let far = Some(Instant::now() + Duration::from_secs(30));
         let held = lines.turn("a", far, true).await.unwrap();
         assert!(held.came_alone && !held.has_heir());
-        let wait = |takes_over| {
+        let mut waiting = Vec::new();
+        for takes_over in [true, true, false] {
             let lines = lines.clone();
-            let task = tokio::spawn(async move { lines.turn("a", far, takes_over).await.unwrap() });
-            async {
-                tokio::task::yield_now().await;
-                task
-            }
-        };
-        let (gone, heir, other) = (wait(true).await, wait(true).await, wait(false).await);
+            waiting.push(tokio::spawn(async move { lines.turn("a", far, takes_over).await.unwrap() }));
+            tokio::task::yield_now().await;
+        }
+        let (other, heir, gone) = (waiting.remove(2), waiting.remove(1), waiting.remove(0));
         assert!(held.has_heir());
         // It goes away in the same moment in which its turn comes.
         gone.abort();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, join_all};
 use metrics::{counter, histogram};
 
-use super::gate::{Passage, Place};
+use super::gate::Place;
 use super::line::Turn;
 use super::name::{Kind, LockName, in_order};
 use super::{Locks, until};
@@ -188,10 +188,7 @@ impl Locks {
         }
         let mut passed = Vec::with_capacity(names.len());
         for place in std::mem::take(&mut inside.places) {
-            match place.pass(until).await {
-                Passage::Open(place) => passed.push(place),
-                Passage::Busy => return None,
-            }
+            passed.push(place.pass(until).await?);
         }
         inside.places = passed;
         Some(inside)

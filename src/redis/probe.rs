@@ -72,6 +72,7 @@ impl Redis {
             // Those are asked by themselves: they have no key, or may not stand in a script.
             "BZPOPMIN" | "SCAN" => None,
             "TIME" => Some(vec!["TIME"]),
+            "XREAD" => Some([&[*name, "STREAMS", "*key*"], *args].concat()),
             "PUBLISH" => Some(vec!["PUBLISH", channel, ""]),
             _ => Some([&[*name, "*key*"], *args].concat()),
         };

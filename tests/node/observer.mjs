@@ -10,7 +10,8 @@ const { FlowProducer, Queue, QueueEvents } = await bullmq();
 const { queue: name, options } = peer();
 
 const queue = new Queue(name, options);
-const events = new QueueEvents(name, options);
+// From the first event there is: "from now on" begins when the first read reaches Redis, after "ready" was said.
+const events = new QueueEvents(name, { ...options, lastEventId: '0-0' });
 survive(queue, events);
 let flows;
 

@@ -10,7 +10,8 @@ const { queue: name, options } = peer();
 const ttl = Number(process.env.TTL ?? 60000);
 
 const queue = new Queue(name, options);
-const events = new QueueEvents(name, options);
+// From the first event there is: "from now on" begins when the first read reaches Redis, and a job may have ended by then.
+const events = new QueueEvents(name, { ...options, lastEventId: '0-0' });
 events.setMaxListeners(0);
 survive(queue, events);
 await Promise.all([queue.waitUntilReady(), events.waitUntilReady()]);

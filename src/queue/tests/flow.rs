@@ -191,7 +191,8 @@ async fn a_tree_is_read_as_far_as_one_wants_to_look() {
     let near = world.queue.tree("P", Extent { depth: 1, ..far }, queue_of).await.unwrap().unwrap();
     assert!(near.children.iter().all(|child| child.children.is_empty() && child.job.is_some()));
     let narrow = world.queue.tree("P", Extent { width: 1, ..far }, queue_of).await.unwrap().unwrap();
-    assert_eq!(names(&narrow), ["bull:r:C1"]);
+    // Which one the set names first is Redis' affair.
+    assert_eq!(narrow.children.len(), 1);
     let few = world.queue.tree("P", Extent { jobs: 3, ..far }, queue_of).await.unwrap().unwrap();
     assert_eq!((few.children.len(), few.children[1].children.len()), (2, 0));
     assert_eq!(world.queue.tree("P", Extent { depth: 0, ..far }, queue_of).await.unwrap().unwrap().children.len(), 0);
