@@ -56,19 +56,9 @@ impl Catalog {
         }
         let name = delivery.queue.clone();
         let settings = Arc::new(config::Queue {
-            processor: None,
             concurrency: delivery.concurrency,
-            attempts: 1,
             backoff: delivery.backoff,
-            backoffs: BTreeMap::new(),
-            limiter: None,
-            timeout: None,
-            max_started: None,
-            metrics: 0,
-            dedupe: None,
-            keep_completed: 1000,
-            keep_failed: 1000,
-            groups: config::Groups::default(),
+            ..config::Queue::default()
         });
         let entry = Entry { name: name.clone(), kind: Kind::Delivery, settings, scope: name.clone() };
         entries.insert(name.as_str().to_owned(), entry);

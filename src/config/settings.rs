@@ -176,17 +176,13 @@ impl<'de> Visitor<'de> for QueuesVisitor {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Queue {
     pub processor: Option<Processor>,
-    #[serde(default = "one")]
     pub concurrency: usize,
-    #[serde(default = "one_attempt")]
     pub attempts: u32,
-    #[serde(default = "no_backoff")]
     pub backoff: Backoff,
     /// Waits between attempts, by the name that jobs call them; "default" is for jobs that name none, or one not given here.
-    #[serde(default)]
     pub backoffs: BTreeMap<String, Vec<Span>>,
     /// How fast workers of this queue take jobs.
     pub limiter: Option<Limiter>,
@@ -195,14 +191,10 @@ pub struct Queue {
     /// A job that was taken more often than this fails.
     pub max_started: Option<u32>,
     /// For how many minutes it is kept how many jobs ended; 0: it is not counted.
-    #[serde(default)]
     pub metrics: u32,
     pub dedupe: Option<Dedupe>,
-    #[serde(default = "keep")]
     pub keep_completed: u64,
-    #[serde(default = "keep")]
     pub keep_failed: u64,
-    #[serde(default)]
     pub groups: Groups,
 }
 
@@ -222,6 +214,27 @@ pub struct Rate {
     pub duration: Span,
 }
 
+/// As with BullMQ, but for what finished jobs take up: it keeps them all.
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            processor: None,
+            concurrency: 1,
+            attempts: 1,
+            backoff: Backoff::NONE,
+            backoffs: BTreeMap::new(),
+            limiter: None,
+            timeout: None,
+            max_started: None,
+            metrics: 0,
+            dedupe: None,
+            keep_completed: 1000,
+            keep_failed: 1000,
+            groups: Groups::default(),
+        }
+    }
+}
+
 impl Queue {
     /// Whether its jobs are worked off by workers that claim them over HTTP.
     pub fn is_pulled(&self) -> bool {
@@ -235,22 +248,6 @@ impl Queue {
 pub struct Limiter {
     pub max: u32,
     pub duration: Span,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn one_attempt() -> u32 {
-    1
-}
-
-fn no_backoff() -> Backoff {
-    Backoff::NONE
-}
-
-fn keep() -> u64 {
-    1000
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -30,7 +30,6 @@ use crate::config::{self, Span};
 use crate::id;
 use crate::processor::Failure;
 use crate::queue::{self, Ended, How, Queue, Record, Settlement, State as JobState};
-use crate::retry::Backoff;
 use crate::runner::{Claim, failed};
 
 /// Shorter ones end between two words of a slow network.
@@ -173,7 +172,7 @@ pub(super) async fn fail(
     once(&state, &caller.principal, asked, &raw, async move {
         // Whoever holds the lock alone changes what is read here, so that it is still true when the job is settled.
         let Some(Record::Job(job)) = queue.job(&id).await? else { return Err(lost(&id)) };
-        let undeclared = undeclared();
+        let undeclared = config::Queue::default();
         let entry = server.intake.catalog().get(queue.name().as_str());
         let settings = entry.map_or(&undeclared, |entry| &*entry.settings);
         let mut how = failed(&job, &failure, settings, now_ms);
@@ -272,23 +271,4 @@ async fn end(state: &AppState, queue: &Queue, ended: Ended) -> Result<Answer, Pr
 
 fn lost(id: &str) -> Problem {
     Problem::new(Code::LeaseLost, format!("the job {id} is not, or no longer, held under this token; let go of it"))
-}
-
-/// What holds for the jobs of a queue that nobody declared.
-fn undeclared() -> config::Queue {
-    config::Queue {
-        processor: None,
-        concurrency: 1,
-        attempts: 1,
-        backoff: Backoff::NONE,
-        dedupe: None,
-        keep_completed: 0,
-        keep_failed: 0,
-        groups: config::Groups::default(),
-        backoffs: std::collections::BTreeMap::new(),
-        limiter: None,
-        timeout: None,
-        max_started: None,
-        metrics: 0,
-    }
 }

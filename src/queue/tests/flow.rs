@@ -16,7 +16,8 @@ impl World {
             let look = match self.see(&format!("TYPE {key}")).await.as_str() {
                 "hash" => format!("HGETALL {key}"),
                 "zset" => format!("ZRANGE {key} 0 -1 WITHSCORES"),
-                "set" => format!("SMEMBERS {key}"),
+                // A set has no order of its own.
+                "set" => format!("SORT {key} ALPHA"),
                 "list" => format!("LRANGE {key} 0 -1"),
                 "string" => format!("GET {key}"),
                 _ => continue,

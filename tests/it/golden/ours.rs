@@ -15,7 +15,6 @@ use onetake::queue::{
     Settlement, State, Take, Taken, Upsert,
 };
 use onetake::redis::Redis;
-use onetake::retry::Backoff;
 use onetake::runner::{self, Handler, Hold, PlainJobs};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -224,7 +223,7 @@ impl Play<'_> {
         let handler = PlainJobs {
             queue: queue.clone(),
             processor: Arc::new(Scripted(Mutex::new(Some(ended)))),
-            settings: Arc::new(one_attempt()),
+            settings: Arc::new(config::Queue::default()),
             clock,
             scratch: PathBuf::new(),
         };
@@ -250,25 +249,6 @@ struct Scripted(Mutex<Option<Result<Value, Failure>>>);
 impl Processor for Scripted {
     async fn process(&self, _work: Work, _progress: Progress) -> Result<Value, Failure> {
         self.0.lock().expect("nobody panics inside").take().expect("one attempt is made")
-    }
-}
-
-/// What a job's own options do not say is as in BullMQ.
-fn one_attempt() -> config::Queue {
-    config::Queue {
-        processor: None,
-        concurrency: 1,
-        attempts: 1,
-        backoff: Backoff::NONE,
-        dedupe: None,
-        keep_completed: 1000,
-        keep_failed: 1000,
-        groups: config::Groups::default(),
-        backoffs: std::collections::BTreeMap::new(),
-        limiter: None,
-        timeout: None,
-        max_started: None,
-        metrics: 0,
     }
 }
 
