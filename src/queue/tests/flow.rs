@@ -14,9 +14,14 @@ impl World {
         let mut all = Vec::new();
         for key in keys {
             let look = match self.see(&format!("TYPE {key}")).await.as_str() {
-                "hash" => format!("HGETALL {key}"),
+                // Neither a hash nor a set has an order of its own.
+                "hash" => {
+                    let mut fields: Vec<_> = self.redis.hgetall(&key).await.expect("a hash").into_iter().collect();
+                    fields.sort();
+                    all.push(format!("{key} {fields:?}"));
+                    continue;
+                }
                 "zset" => format!("ZRANGE {key} 0 -1 WITHSCORES"),
-                // A set has no order of its own.
                 "set" => format!("SORT {key} ALPHA"),
                 "list" => format!("LRANGE {key} 0 -1"),
                 "string" => format!("GET {key}"),
