@@ -70,7 +70,9 @@ impl Sentinels {
     /// Waits until the replica has been made the master.
     pub async fn until_failed_over(&self) {
         wait::until_true("the replica to be made master", 2 * PATIENCE, async || {
-            self.replica.ask(&["INFO", "replication"]).await.text().unwrap_or_default().contains("role:master")
+            // Who becomes master is told to close the connections of its clients.
+            let told = resp::ask(self.replica.port(), &["INFO", "replication"]).await;
+            told.is_ok_and(|told| told.text().unwrap_or_default().contains("role:master"))
         })
         .await;
     }
