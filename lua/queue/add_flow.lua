@@ -88,7 +88,7 @@ end
 
 for _, queue in ipairs(KEYS) do
   local settings = redis.call('HMGET', queue .. 'meta', 'paused', 'concurrency', 'opts.maxLenEvents')
-  local limit, max = tonumber(settings[2]), tonumber(settings[3])
+  local limit, max = whole(settings[2]), whole(settings[3])
   if waits[queue] and not settings[1] and not (limit and redis.call('LLEN', queue .. 'active') >= limit) then
     redis.call('ZADD', queue .. 'marker', 0, '0')
   end
@@ -96,7 +96,7 @@ for _, queue in ipairs(KEYS) do
     local first = redis.call('ZRANGE', queue .. 'delayed', 0, 0, 'WITHSCORES')
     redis.call('ZADD', queue .. 'marker', math.floor(tonumber(first[2]) / 4096), '1')
   end
-  if not max then
+  if not max or max < 0 then
     max = 10000
     redis.call('HSET', queue .. 'meta', 'opts.maxLenEvents', max)
   end

@@ -42,7 +42,7 @@ if not previous then
   return 1 -- a record without a state: nobody will ever take it
 end
 local keep_default = cmsgpack.unpack(ARGV[5])
-finish_job(id, job, { completes = false, text = reason, prev = previous }, keep_default, now)
+fail_job(id, job, reason, nil, previous, keep_default, now)
 prune_finished(now)
 release_touched(now)
 flush_wait()

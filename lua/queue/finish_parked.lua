@@ -9,7 +9,7 @@ local now = tonumber(ARGV[1])
 local keep_default = cmsgpack.unpack(ARGV[3])
 
 local function refusal(id, timestamp, mark_field, mark_value)
-  local stored = redis.call('HMGET', base .. id, 'timestamp', mark_field, 'finishedOn')
+  local stored = fields_of(id, 'timestamp', mark_field, 'finishedOn')
   if math.floor(tonumber(stored[1]) or -1) ~= timestamp or (stored[2] and stored[2] ~= mark_value) then
     return 3 -- another job has this id now
   elseif stored[3] then
@@ -24,10 +24,15 @@ for i, parked in ipairs(cmsgpack.unpack(ARGV[2])) do
   local id = parked[1]
   local outcome = refusal(id, parked[2], parked[3], parked[4]) or 0
   if outcome == 0 then
-    local job = redis.call('HMGET', base .. id, unpack(ending_fields))
+    local job = fields_of(id, unpack(ending_fields))
     redis.call('ZREM', parked_set, id)
-    finish_job(id, job, { completes = parked[5], text = parked[6] }, keep_default, now)
-    completed, failed = completed + (parked[5] and 1 or 0), failed + (parked[5] and 0 or 1)
+    if parked[5] then
+      complete_job(id, job, parked[6], keep_default, now)
+      completed = completed + 1
+    else
+      fail_job(id, job, parked[6], nil, nil, keep_default, now)
+      failed = failed + 1
+    end
   end
   outcomes[i] = outcome
 end

@@ -1,17 +1,19 @@
 -- queue/reclaim.lua: put back to the front what a worker holds without knowing, after a take whose answer was lost.
 -- KEYS     1 base   "<prefix>:<queue>:"
--- ARGV     1 token  the worker's
---          2 held   MessagePack list of the ids that the worker knows of
+-- ARGV     1 owner  how the worker's tokens begin
+--          2 held   MessagePack [[id, token], ...]: what the worker knows of
 -- RETURNS  the ids put back
 -- COST     O(active); O(active) again for each id put back
 local held = {}
-for _, id in ipairs(cmsgpack.unpack(ARGV[2])) do
-  held[id] = true
+for _, hold in ipairs(cmsgpack.unpack(ARGV[2])) do
+  held[hold[1] .. ' ' .. hold[2]] = true -- an id may be there twice: an attempt that lost it, and the next
 end
+local owner = ARGV[1]
 local reclaimed = {}
 -- From the newest, so that the one to run first is put back last, to the very front.
 for _, id in ipairs(redis.call('LRANGE', active_list, 0, -1)) do
-  if not held[id] and redis.call('GET', lock_of(id)) == ARGV[1] then
+  local token = redis.call('MGET', lock_of(id))[1] -- where something else stands, GET would stop half way
+  if token and not held[id .. ' ' .. token] and string.sub(token, 1, #owner) == owner then
     redis.call('LREM', active_list, 1, id)
     redis.call('DEL', lock_of(id))
     redis.call('SREM', stalled_set, id)

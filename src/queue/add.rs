@@ -173,7 +173,7 @@ impl Add {
     }
 }
 
-fn check(jobs: &[Add], now: Millis, id_needed: bool) -> Result<(), Error> {
+pub(super) fn check(jobs: &[Add], now: Millis, id_needed: bool) -> Result<(), Error> {
     for (index, job) in jobs.iter().enumerate() {
         let id = match &job.id {
             _ if id_needed && job.options.group.is_some() => Err(AddError::GroupTogether("a job that is ensured")),

@@ -3,7 +3,7 @@
 use super::SchedulerError;
 use crate::redis;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Redis is away, or refused a script; see there.
     #[error("the queue's script did not answer")]

@@ -1,5 +1,6 @@
 //! A job as it stands in Redis: read from its hash, whoever wrote it.
 
+use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -74,12 +75,22 @@ impl Record {
         }
     }
 
+    /// As it is since a worker of that name took it.
+    pub(super) fn started(mut self, worker: Option<&str>, now: Millis) -> Self {
+        if let Self::Job(job) = &mut self {
+            job.attempts_started = job.attempts_started.saturating_add(1);
+            job.processed_on = Some(now);
+            job.processed_by = worker.map(str::to_owned).or(job.processed_by.take());
+        }
+        self
+    }
+
     /// From `HGETALL`, field and value in turn; of a field named twice the last counts.
     pub(super) fn read(id: String, flat: Vec<Reply>) -> Result<Self, Error> {
-        let mut fields = Fields(Vec::with_capacity(flat.len() / 2));
+        let mut fields = Vec::with_capacity(flat.len() / 2);
         let mut flat = flat.into_iter();
         while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-            fields.0.push((name.text()?, value));
+            fields.push((name.bytes()?, value));
         }
         Ok(match read(id.clone(), fields) {
             Ok(job) => Self::Job(Box::new(job)),
@@ -88,88 +99,100 @@ impl Record {
     }
 }
 
-/// What is left to read of a hash.
-struct Fields(Vec<(String, Reply)>);
-
-impl Fields {
-    fn text(&mut self, name: &str) -> Option<String> {
-        self.reply(name).and_then(|value| value.text().ok())
-    }
-
-    fn number(&mut self, name: &str) -> Option<i64> {
-        // A producer may have written a fraction.
-        self.text(name).and_then(|text| text.parse::<f64>().ok()).map(|n| n as i64)
-    }
-
-    fn count(&mut self, name: &str) -> Option<u32> {
-        self.number(name).and_then(|n| u32::try_from(n).ok())
-    }
-
-    /// JSON that may be missing and may be broken: then it counts as missing.
-    fn optional_json(&mut self, name: &str) -> Option<Box<RawValue>> {
-        self.text(name).and_then(|text| RawValue::from_string(text).ok())
-    }
-
-    /// JSON that must be sound if it is there.
-    fn json(&mut self, name: &str) -> Result<Box<RawValue>, String> {
-        let Some(value) = self.reply(name) else { return Ok(raw("{}")) };
-        let bytes = value.bytes().map_err(|error| error.to_string())?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| format!("the job's {name} is not UTF-8"))?;
-        RawValue::from_string(text.to_owned()).map_err(|error| format!("the job's {name} is not JSON: {error}"))
-    }
-
-    /// The last of that name, as Redis answers it or as the script added to it.
-    fn reply(&mut self, name: &str) -> Option<Reply> {
-        let mut last = None;
-        self.0.retain_mut(|(field, value)| {
-            let matches = field == name;
-            if matches {
-                last = Some(std::mem::replace(value, Reply::Nil));
+fn read(id: String, fields: Vec<(Bytes, Reply)>) -> Result<Job, String> {
+    let mut job = Job {
+        id,
+        name: String::new(),
+        data: raw("{}"),
+        options: JobOptions::default(),
+        options_text: raw("{}"),
+        timestamp: 0,
+        delay_ms: 0,
+        priority: 0,
+        attempts_made: 0,
+        attempts_started: 0,
+        stalled_counter: 0,
+        processed_on: None,
+        finished_on: None,
+        progress: None,
+        return_value: None,
+        failed_reason: None,
+        stacktrace: Vec::new(),
+        deferred_failure: None,
+        parent_key: None,
+        scheduler: None,
+        deduplication_id: None,
+        processed_by: None,
+        group: None,
+        extra: Vec::new(),
+    };
+    let mut older_attempts_made = None;
+    for (field, value) in fields {
+        match &*field {
+            b"name" => job.name = text(&value).unwrap_or_default(),
+            b"data" => job.data = json("data", value)?,
+            b"opts" => job.options_text = json("opts", value)?,
+            b"timestamp" => job.timestamp = number(&value).unwrap_or(0),
+            b"delay" => job.delay_ms = number(&value).unwrap_or(0),
+            b"priority" => job.priority = count(&value).unwrap_or(0),
+            b"atm" => job.attempts_made = count(&value).unwrap_or(0),
+            b"attemptsMade" => older_attempts_made = count(&value),
+            b"ats" => job.attempts_started = count(&value).unwrap_or(0),
+            b"stc" => job.stalled_counter = count(&value).unwrap_or(0),
+            b"processedOn" => job.processed_on = number(&value),
+            b"finishedOn" => job.finished_on = number(&value),
+            b"progress" => job.progress = optional_json(&value),
+            b"returnvalue" => job.return_value = optional_json(&value),
+            b"failedReason" => job.failed_reason = text(&value),
+            b"stacktrace" => {
+                let stacks = text(&value).and_then(|stacks| serde_json::from_str(&stacks).ok());
+                job.stacktrace = stacks.unwrap_or_default();
             }
-            !matches
-        });
-        last
+            b"defa" => job.deferred_failure = text(&value),
+            b"parentKey" => job.parent_key = text(&value),
+            // The parent's address is for scripts; its key is enough here.
+            b"parent" => {}
+            b"rjk" => job.scheduler = text(&value),
+            b"deid" => job.deduplication_id = text(&value),
+            b"pb" => job.processed_by = text(&value),
+            b"onetake:group" => job.group = text(&value),
+            other => job.extra.extend(text(&value).map(|value| (String::from_utf8_lossy(other).into_owned(), value))),
+        }
     }
+    // The older spelling counts before the newer one, as in BullMQ.
+    job.attempts_made = older_attempts_made.unwrap_or(job.attempts_made);
+    let options: Value = serde_json::from_str(job.options_text.get()).map_err(|error| error.to_string())?;
+    job.options = JobOptions::read(&options);
+    Ok(job)
+}
+
+fn text(value: &Reply) -> Option<String> {
+    value.text().ok()
+}
+
+fn number(value: &Reply) -> Option<i64> {
+    // A producer may have written a fraction.
+    value.int().ok().or_else(|| text(value)?.parse::<f64>().ok().map(|n| n as i64))
+}
+
+fn count(value: &Reply) -> Option<u32> {
+    number(value).and_then(|n| u32::try_from(n).ok())
+}
+
+/// JSON that may be missing and may be broken: then it counts as missing.
+fn optional_json(value: &Reply) -> Option<Box<RawValue>> {
+    text(value).and_then(|text| RawValue::from_string(text).ok())
+}
+
+/// JSON that must be sound if it is there.
+fn json(name: &str, value: Reply) -> Result<Box<RawValue>, String> {
+    let bytes = value.bytes().map_err(|error| error.to_string())?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("the job's {name} is not UTF-8"))?;
+    RawValue::from_string(text.to_owned()).map_err(|error| format!("the job's {name} is not JSON: {error}"))
 }
 
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).expect("a literal of ours is JSON")
-}
-
-fn read(id: String, mut fields: Fields) -> Result<Job, String> {
-    let data = fields.json("data")?;
-    let options_text = fields.json("opts")?;
-    let options: Value = serde_json::from_str(options_text.get()).map_err(|error| error.to_string())?;
-    let made = fields.count("atm");
-    // The parent's address is for scripts; its key is enough here.
-    fields.reply("parent");
-    Ok(Job {
-        id,
-        name: fields.text("name").unwrap_or_default(),
-        data,
-        options: JobOptions::read(&options),
-        options_text,
-        timestamp: fields.number("timestamp").unwrap_or(0),
-        delay_ms: fields.number("delay").unwrap_or(0),
-        priority: fields.count("priority").unwrap_or(0),
-        // The older spelling counts before the newer one, as in BullMQ.
-        attempts_made: fields.count("attemptsMade").or(made).unwrap_or(0),
-        attempts_started: fields.count("ats").unwrap_or(0),
-        stalled_counter: fields.count("stc").unwrap_or(0),
-        processed_on: fields.number("processedOn"),
-        finished_on: fields.number("finishedOn"),
-        progress: fields.optional_json("progress"),
-        return_value: fields.optional_json("returnvalue"),
-        failed_reason: fields.text("failedReason"),
-        stacktrace: fields.text("stacktrace").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
-        deferred_failure: fields.text("defa"),
-        parent_key: fields.text("parentKey"),
-        scheduler: fields.text("rjk"),
-        deduplication_id: fields.text("deid"),
-        processed_by: fields.text("pb"),
-        group: fields.text("onetake:group"),
-        extra: fields.0.into_iter().filter_map(|(name, value)| Some((name, value.text().ok()?))).collect(),
-    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 //!
 //! The scripts stand in `lua/queue`, one verb per file with the verb's name; their shared parts in `lua/queue/parts`.
 //! Each gets two keys, the queue's base (`<prefix>:<queue>:`) and that of its groups, and spells the others from them: they
-//! share the queue's hash slot. The last argument of each says what holds for groups.
+//! share the queue's hash slot. The last argument of each says what holds for groups. `add_flow` alone gets the bases of all
+//! queues of its tree instead.
 //!
 //! Jobs of groups are the exception from the first invariant: until one's turn comes it stands in the line of its group
 //! (`lua/queue/parts/groups.lua`), outside BullMQ's states, and is told as waiting.
@@ -30,6 +31,7 @@ mod limits;
 mod look;
 mod options;
 mod parked;
+mod producer;
 mod schedulers;
 mod scripts;
 mod settle;
@@ -62,6 +64,7 @@ pub use limits::{Limits, RateLimit};
 pub use look::{Counts, State};
 pub use options::{Deduplication, JobBackoff, JobOptions, Keep};
 pub use parked::{ParkedEnd, ParkedHow, ParkedOutcome};
+pub use producer::Producer;
 pub use schedulers::{Cron, CronError, Next, Rule, Scheduler, SchedulerError, Upsert, Upserted};
 pub use settle::{Ended, How, Move, Settlement};
 pub use take::{Take, Taken};

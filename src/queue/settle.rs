@@ -96,7 +96,7 @@ struct Packed<'a> {
     stack: Option<&'a str>,
     /// A delay or a time.
     ms: Option<Millis>,
-    fields: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    fields: Option<Vec<(Cow<'a, str>, Cow<'a, str>)>>,
 }
 
 impl Queue {
@@ -114,13 +114,13 @@ impl Queue {
     ) -> Result<(Vec<Settlement>, Taken), Error> {
         let packed: Vec<Packed<'_>> = ended.iter().map(Ended::packed).collect();
         let terms = self.terms();
-        let take = take.map(|take| take.packed(terms.limiter)).unwrap_or_default();
-        let reply = self.run(&scripts::SETTLE, vec![plain(now), pack(&packed), pack(&terms.packed()), take]).await?;
+        let wish = take.map(|take| take.packed(terms.limiter)).unwrap_or_default();
+        let reply = self.run(&scripts::SETTLE, vec![plain(now), pack(&packed), pack(&terms.packed()), wish]).await?;
         let Ok([settled, taken]) = <[Reply; 2]>::try_from(reply.items()?) else {
             return Err(RedisError::protocol("settle answers two things").into());
         };
         let settlements = settled.items()?.iter().map(settlement).collect::<Result<_, _>>()?;
-        let taken = if taken.is_nil() { Taken::default() } else { Taken::read(taken)? };
+        let taken = take.map(|take| Taken::read(taken, take, now)).transpose()?.unwrap_or_default();
         Ok((settlements, taken))
     }
 }
@@ -128,7 +128,7 @@ impl Queue {
 impl Ended {
     fn packed(&self) -> Packed<'_> {
         let Self { id, token, how } = self;
-        let packed = |act| Packed { id, token, act, text: None, stack: None, ms: None, fields: Vec::new() };
+        let packed = |act| Packed { id, token, act, text: None, stack: None, ms: None, fields: None };
         match how {
             How::Complete { value } => Packed { text: Some(value.get()), ..packed("complete") },
             How::Fail { reason, stack } => Packed { text: Some(reason), stack: stack.as_deref(), ..packed("fail") },
@@ -140,7 +140,7 @@ impl Ended {
             How::Move { to, data, step } => {
                 let data = data.as_deref().map(|data| (Cow::from("data"), Cow::from(data.get())));
                 let step = (Cow::from(STEP), Cow::from(step.to_string()));
-                let fields = data.into_iter().chain([step]).collect();
+                let fields = Some(data.into_iter().chain([step]).collect());
                 match to {
                     Move::Delayed { until_ms } => Packed { ms: Some(*until_ms), fields, ..packed("delay") },
                     Move::Wait => Packed { fields, ..packed("wait") },
@@ -149,8 +149,8 @@ impl Ended {
                 }
             }
             How::Park { fields } => {
-                let fields = fields.iter().map(|(name, value)| (Cow::from(name), Cow::from(value))).collect();
-                Packed { fields, ..packed("park") }
+                let fields = fields.iter().map(|(name, value)| (Cow::from(name), Cow::from(value)));
+                Packed { fields: Some(fields.collect()), ..packed("park") }
             }
         }
     }

@@ -47,7 +47,7 @@ impl Queue {
     /// `Redis`.
     pub async fn take(&self, take: &Take, now: Millis) -> Result<Taken, Error> {
         let reply = self.run(&scripts::TAKE, vec![plain(now), take.packed(self.terms().limiter)]).await?;
-        Taken::read(reply)
+        Taken::read(reply, take, now)
     }
 
     /// As [`Queue::take`], under a token that may have taken before: what it still holds is answered again, with renewed
@@ -57,18 +57,21 @@ impl Queue {
     /// `Redis`.
     pub async fn claim(&self, take: &Take, now: Millis) -> Result<Taken, Error> {
         let reply = self.run(&scripts::CLAIM, vec![plain(now), take.packed(self.terms().limiter)]).await?;
-        Taken::read(reply)
+        let Ok([taken, is_held]) = <[Reply; 2]>::try_from(reply.items()?) else {
+            return Err(RedisError::protocol("a claim answers two things").into());
+        };
+        if is_held.int()? == 1 { Taken::read_as(taken, |record| record) } else { Taken::read(taken, take, now) }
     }
 
-    /// Puts back to the front of the queue what is in `active` under `token` but not in `held`: taken by a call whose
-    /// answer was lost. No attempt is counted. Returns the ids.
+    /// Puts back to the front of the queue what is in `active` under a token that begins with `owner`, but not in `held` (id
+    /// and token): taken by a call whose answer was lost. No attempt is counted. Returns the ids.
     ///
-    /// Call it only while no take with this token is under way.
+    /// Call it only while no take with such a token is under way.
     ///
     /// # Errors
     /// `Redis`.
-    pub async fn reclaim(&self, token: &str, held: &[String]) -> Result<Vec<String>, Error> {
-        let reply = self.run(&scripts::RECLAIM, vec![Bytes::copy_from_slice(token.as_bytes()), pack(held)]).await?;
+    pub async fn reclaim(&self, owner: &str, held: &[(String, String)]) -> Result<Vec<String>, Error> {
+        let reply = self.run(&scripts::RECLAIM, vec![Bytes::copy_from_slice(owner.as_bytes()), pack(held)]).await?;
         Ok(reply.texts()?)
     }
 }
@@ -97,18 +100,20 @@ impl Taken {
         }
     }
 
-    /// From `[jobs, next due or -1, rate limit or -1, paused]`, each job being its id and its flat hash.
-    pub(super) fn read(reply: Reply) -> Result<Self, Error> {
-        let Ok([jobs, next_due, rate_limit, paused]) = <[Reply; 4]>::try_from(reply.items()?) else {
-            return Err(RedisError::protocol("a take answers four things").into());
+    /// From `[[id, ...], [flat hash, ...], next due or -1, rate limit or -1, paused]`. The hashes are those before `take`.
+    pub(super) fn read(reply: Reply, take: &Take, now: Millis) -> Result<Self, Error> {
+        Self::read_as(reply, |record| record.started(take.worker_name.as_deref(), now))
+    }
+
+    fn read_as(reply: Reply, as_is_now: impl Fn(Record) -> Record) -> Result<Self, Error> {
+        let Ok([ids, hashes, next_due, rate_limit, paused]) = <[Reply; 5]>::try_from(reply.items()?) else {
+            return Err(RedisError::protocol("a take answers five things").into());
         };
-        let record = |job: Reply| match <[Reply; 2]>::try_from(job.items()?) {
-            Ok([id, fields]) => Ok(Record::read(id.text()?, fields.items()?)?),
-            Err(_) => Err(Error::from(RedisError::protocol("a taken job is its id and its fields"))),
-        };
+        let jobs = ids.items()?.into_iter().zip(hashes.items()?);
+        let record = |(id, hash): (Reply, Reply)| Ok(as_is_now(Record::read(id.text()?, hash.items()?)?));
         let time = |reply: Reply| reply.int().map(|n| (n >= 0).then_some(n));
         Ok(Self {
-            jobs: jobs.items()?.into_iter().map(record).collect::<Result<_, _>>()?,
+            jobs: jobs.map(record).collect::<Result<_, Error>>()?,
             next_due_ms: time(next_due)?,
             rate_limited_ms: time(rate_limit)?,
             is_paused: paused.int()? == 1,

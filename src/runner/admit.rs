@@ -5,24 +5,31 @@ use tracing::warn;
 use crate::id::QueueName;
 use crate::queue::{How, Job, Record};
 
+/// Why a job cannot complete yet.
+pub(super) const CHILDREN_PENDING: &str = "the job has children that are not done";
+
 /// A job that nobody may work on, and how it ends.
 #[derive(Debug)]
 pub struct Refused {
     pub id: String,
     pub how: How,
+    /// It is a scheduler's run: see to the next one before it ends.
+    pub run: Option<Box<Job>>,
 }
 
 /// # Errors
 /// A job whose data or options nobody can read, and, where it `heeds` that, one that BullMQ marked to be failed.
 pub fn admit(record: Record, queue: &QueueName, heeds: bool) -> Result<Box<Job>, Refused> {
-    let fail = |id, reason| Err(Refused { id, how: for_good(reason) });
     match record {
         Record::Unreadable { id, reason } => {
             warn!(%queue, job.id = %id, "job {id} is unreadable: {reason}");
-            fail(id, reason)
+            Err(Refused { id, how: for_good(reason), run: None })
         }
         Record::Job(job) => match job.deferred_failure.clone().filter(|_| heeds) {
-            Some(reason) => fail(job.id, reason),
+            Some(reason) => {
+                let id = job.id.clone();
+                Err(Refused { id, how: for_good(reason), run: job.scheduler.is_some().then_some(job) })
+            }
             None => Ok(job),
         },
     }

@@ -181,12 +181,21 @@ impl Inner {
     async fn admit(&self, queue: &Queue, claim: &Claim, records: Vec<Record>, now: Millis) -> Result<Handed, Error> {
         let mut claimed = Handed::nothing(queue, &self.clock, claim, now);
         let mut left = Handed::nothing(queue, &self.clock, claim, now);
-        let mut ended = Vec::new();
+        let (mut ended, mut runs) = (Vec::new(), Vec::new());
         for record in records {
             match admit(record, queue.name(), true) {
                 Ok(job) => left.hold(job),
-                Err(Refused { id, how }) => ended.push(Ended { id, token: claim.token.clone(), how }),
+                Err(Refused { id, how, run }) => {
+                    ended.push(Ended { id, token: claim.token.clone(), how });
+                    runs.extend(run);
+                }
             }
+        }
+        for run in runs {
+            // Not made: the schedule is mended by whoever looks after it next.
+            let hold = Hold::default();
+            let made = schedule::make_next(queue, &self.clock, &run, &hold);
+            let _ = tokio::time::timeout(claim.lease / 2, made).await;
         }
         if !ended.is_empty() {
             // Not settled: their leases end, and whoever finds them next comes here again.

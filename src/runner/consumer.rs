@@ -1,14 +1,16 @@
 //! The loop over one queue: settle what ended, take what is next, wait to be woken.
 //!
-//! One script call is under way at a time. Whatever ends meanwhile rides in the next, which also takes new jobs: batches
-//! form by themselves under load, and a lone job goes at once. There is no polling: an idle consumer blocks on the queue's
-//! marker.
+//! Whatever ends while a script call is under way rides in the next, which also takes new jobs: batches form by themselves
+//! under load, and a lone job goes at once. Only large batches ride two at a time, so that neither Redis nor we wait for the
+//! other. There is no polling: an idle consumer blocks on the queue's marker.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use metrics::{counter, gauge, histogram};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,16 +18,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::admit::{Refused, admit, for_good};
-use super::control::{Control, Running};
+use super::admit::{CHILDREN_PENDING, Refused, admit, for_good};
+use super::control::{self, Control, Running};
 use super::{Handler, Hold, Stopped, schedule, upkeep};
-use crate::clock::{Clock, millis};
+use crate::clock::{Clock, Millis, millis};
 use crate::id;
-use crate::queue::{Ended, Queue, Record, Settlement, Take, Taken};
+use crate::queue::{self, Ended, Queue, Record, Settlement, Take, Taken};
 use crate::redis::Wake;
 
 /// Settlements in one call at most: more gain nothing, and hold Redis up.
 const SETTLE_MOST: usize = 100;
+/// Calls under way at most.
+const CALLS: usize = 2;
+/// Ended jobs that are worth a call beside another one.
+const LANE: usize = 8;
 /// How soon a call that Redis did not answer is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How often SQL is asked for due work while Redis is away.
@@ -46,6 +52,41 @@ pub struct Limits {
     pub shutdown_grace: Duration,
 }
 
+/// A call of the script: ended jobs that ride in it, and how many are asked for.
+struct Call {
+    ended: Vec<Ended>,
+    asked: usize,
+    token: String,
+}
+
+struct Answered {
+    call: Call,
+    answer: Result<(Vec<Settlement>, Taken), queue::Error>,
+}
+
+impl Call {
+    fn make(self, queue: Queue, now: Millis, limits: &Limits, worker: &str) -> impl Future<Output = Answered> + use<> {
+        let take = (self.asked > 0).then(|| Take {
+            max: u32::try_from(self.asked).unwrap_or(u32::MAX),
+            token: self.token.clone(),
+            lease_ms: millis(limits.lease),
+            worker_name: Some(worker.to_owned()),
+        });
+        async move {
+            let started = Instant::now();
+            let answer = queue.settle(&self.ended, take.as_ref(), now).await;
+            if let Ok((_, taken)) = &answer {
+                let name = queue.name().to_string();
+                histogram!("onetake_queue_settle_seconds", "queue" => name.clone())
+                    .record(started.elapsed().as_secs_f64());
+                counter!("onetake_queue_taken_total", "queue" => name.clone()).increment(taken.jobs.len() as u64);
+                counter!("onetake_queue_settled_total", "queue" => name).increment(self.ended.len() as u64);
+            }
+            Answered { call: self, answer }
+        }
+    }
+}
+
 /// Works one queue off.
 pub struct Consumer {
     queue: Queue,
@@ -53,7 +94,12 @@ pub struct Consumer {
     limits: Limits,
     clock: Clock,
     worker: String,
-    token: String,
+    /// How the tokens of its takes begin. Each take has one of its own: should a job come back while an attempt that lost it
+    /// still runs, the end of that attempt does not end the other.
+    owner: String,
+    takes: u64,
+    /// Jobs that are asked for in calls under way.
+    asked: usize,
     running: Running,
     control: Control,
     tasks: JoinSet<()>,
@@ -76,7 +122,9 @@ impl Consumer {
             limits,
             clock,
             worker,
-            token: id::new_token(),
+            owner: id::new_token(),
+            takes: 0,
+            asked: 0,
             running,
             control,
             tasks: JoinSet::new(),
@@ -94,18 +142,18 @@ impl Consumer {
 
     /// Works until `stop`; then finishes what it holds, or hands it back after the grace.
     pub async fn run(mut self, stop: CancellationToken) {
-        let renewing = tokio::spawn(renew(
-            self.queue.clone(),
-            self.handler.clone(),
-            self.control.clone(),
-            self.token.clone(),
-            self.limits.clone(),
-        ));
+        let renewing =
+            tokio::spawn(renew(self.queue.clone(), self.handler.clone(), self.control.clone(), self.limits.clone()));
         let mut watch = self.queue.watch(&self.worker);
         let mut up = self.queue.redis().watch();
         let mut concurrency = self.control.watch();
+        let mut calls: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
         let mut unsettled: Vec<Ended> = Vec::new();
         let mut next_stalled_check = Instant::now();
+        // Whether there may be something to take.
+        let mut looks = true;
+        // Until when it is of no use to look, or to call at all.
+        let mut wait = self.limits.drain_delay;
         // Set when a take's answer was lost: what it took is put back first.
         let mut is_unsure = false;
         let mut stopping_since: Option<Instant> = None;
@@ -121,9 +169,8 @@ impl Consumer {
             }
             if let Some(since) = stopping_since {
                 let in_hand = self.tasks.len();
-                if in_hand == 0
-                    && (unsettled.is_empty() || since.elapsed() > self.limits.shutdown_grace || !*up.borrow())
-                {
+                let is_settled = unsettled.is_empty() && !is_unsure && calls.is_empty();
+                if in_hand == 0 && (is_settled || since.elapsed() > self.limits.shutdown_grace || !*up.borrow()) {
                     break;
                 }
                 if since.elapsed() > self.limits.shutdown_grace {
@@ -135,70 +182,84 @@ impl Consumer {
                 }
             }
 
-            let mut wait = self.limits.drain_delay;
-            if *up.borrow_and_update() {
+            let is_up = *up.borrow_and_update();
+            if is_up {
                 if Instant::now() >= next_stalled_check && stopping_since.is_none() {
                     upkeep::look_after(&self.queue, &self.clock, self.limits.stalled_interval, self.limits.max_stalled)
                         .await;
                     next_stalled_check = Instant::now() + self.limits.stalled_interval;
                 }
-                if is_unsure && self.reclaim(&mut unsettled).await {
+                if is_unsure && calls.is_empty() && self.reclaim(&mut unsettled).await {
                     is_unsure = false;
+                    looks = true;
                 }
-                let room = if stopping_since.is_some() || is_unsure { 0 } else { self.room() };
-                if room > 0 || !unsettled.is_empty() {
-                    let rest = unsettled.split_off(unsettled.len().min(SETTLE_MOST));
-                    let batch = std::mem::replace(&mut unsettled, rest);
-                    match self.call(&batch, room).await {
-                        Ok((settlements, taken)) => {
-                            unsettled.extend(refused(batch, &settlements));
-                            let took = taken.jobs.len();
-                            wait = taken.look_again(self.limits.drain_delay, self.clock.now_ms());
-                            for record in taken.jobs {
-                                self.start(record);
-                            }
-                            if !unsettled.is_empty() || (took > 0 && took == room && self.room() > 0) {
-                                continue;
-                            }
-                        }
-                        Err(error) => {
-                            debug!(queue = %self.queue.name(), %error, "redis did not answer; trying again");
-                            unsettled.splice(0..0, batch);
-                            is_unsure |= room > 0;
-                            wait = AGAIN;
-                        }
-                    }
+                let may_take = stopping_since.is_none() && !is_unsure;
+                while let Some(call) = self.next_call(&mut unsettled, calls.len(), &mut looks, may_take) {
+                    calls.push(call);
                 }
-                if stopping_since.is_none() {
-                    wait = wait.min(next_stalled_check.saturating_duration_since(Instant::now()));
-                }
-            } else {
+            } else if calls.is_empty() {
                 if stopping_since.is_none() {
                     self.poll().await;
                 }
+                looks = true;
                 wait = POLL;
             }
-            if stopping_since.is_some() {
-                wait = wait.min(Duration::from_millis(50));
-            }
+            let pause = if stopping_since.is_some() {
+                wait.min(Duration::from_millis(50))
+            } else if is_unsure {
+                wait.min(AGAIN)
+            } else if is_up {
+                wait.min(next_stalled_check.saturating_duration_since(Instant::now()))
+            } else {
+                wait
+            };
 
-            let can_take = stopping_since.is_none() && self.room() > 0 && *up.borrow();
+            let idles = calls.is_empty();
+            let can_take = idles && stopping_since.is_none() && self.room() > 0 && *up.borrow() && !looks;
             if can_take {
                 // Also when the next look at stalled jobs is due by now: the wait of a watch that is not armed never ends.
-                watch.arm(wait);
+                watch.arm(pause);
             }
             tokio::select! {
-                // Dropped: nothing; what was sent stays in the channel.
-                Some(ended) = self.ended.recv() => unsettled.push(ended),
+                // Dropped: nothing; what was sent stays in the channel. While Redis has all calls that it can have, nobody
+                // needs to know how the next job ended.
+                Some(ended) = self.ended.recv(), if calls.len() < CALLS => unsettled.push(ended),
+                // Dropped: nothing; the calls stay where they are.
+                Some(Answered { call, answer }) = calls.next() => match answer {
+                    Ok((settlements, taken)) => {
+                        self.asked -= call.asked;
+                        unsettled.extend(self.refused(call.ended, &settlements).await);
+                        if call.asked > 0 {
+                            looks |= taken.jobs.len() == call.asked;
+                            wait = taken.look_again(self.limits.drain_delay, self.clock.now_ms());
+                        }
+                        for record in taken.jobs {
+                            self.start(record, call.token.clone());
+                        }
+                    }
+                    Err(error) => {
+                        debug!(queue = %self.queue.name(), %error, "redis did not answer; trying again");
+                        self.asked -= call.asked;
+                        unsettled.splice(0..0, call.ended);
+                        is_unsure |= call.asked > 0;
+                        tokio::time::sleep(AGAIN).await;
+                        looks = true;
+                    }
+                },
                 // Dropped: nothing; the watch stays armed and keeps its wake.
-                wake = watch.wait(), if can_take => if wake == Wake::Lost { tokio::time::sleep(AGAIN).await },
+                wake = watch.wait(), if can_take => {
+                    looks = true;
+                    if wake == Wake::Lost {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
                 // Dropped: a hint only.
-                _ = up.changed() => {}
+                _ = up.changed() => looks = true,
                 // Dropped: nothing; what it is now is read above.
-                _ = concurrency.changed() => {}
+                _ = concurrency.changed() => looks = true,
                 () = stop.cancelled(), if stopping_since.is_none() => {}
-                // An armed watch ends its wait by itself; this is for the rest.
-                () = tokio::time::sleep(wait), if !can_take => {}
+                // An armed watch ends its wait by itself, and a call its own; this is for the rest.
+                () = tokio::time::sleep(pause), if idles && !can_take => looks = true,
             }
         }
         renewing.abort();
@@ -209,54 +270,80 @@ impl Consumer {
         }
     }
 
+    /// How many jobs may be asked for.
     fn room(&self) -> usize {
-        let in_hand = self.tasks.len();
-        self.control.concurrency().saturating_sub(in_hand).min(self.limits.batch)
+        let in_hand = self.tasks.len() + self.asked;
+        self.control.concurrency().saturating_sub(in_hand)
     }
 
-    async fn call(&self, ended: &[Ended], room: usize) -> Result<(Vec<Settlement>, Taken), crate::queue::Error> {
-        let take = (room > 0).then(|| Take {
-            max: u32::try_from(room).unwrap_or(u32::MAX),
-            token: self.token.clone(),
-            lease_ms: millis(self.limits.lease),
-            worker_name: Some(self.worker.clone()),
-        });
-        let started = Instant::now();
-        let answer = self.queue.settle(ended, take.as_ref(), self.clock.now_ms()).await?;
-        let queue = self.queue.name().to_string();
-        histogram!("onetake_queue_settle_seconds", "queue" => queue.clone()).record(started.elapsed().as_secs_f64());
-        counter!("onetake_queue_taken_total", "queue" => queue.clone()).increment(answer.1.jobs.len() as u64);
-        counter!("onetake_queue_settled_total", "queue" => queue.clone()).increment(ended.len() as u64);
-        gauge!("onetake_runner_active", "queue" => queue).set(self.tasks.len() as f64);
-        Ok(answer)
+    /// How many jobs ride in a call, at most. With two calls under way, the jobs of one are worked on while Redis is busy with
+    /// those of the other.
+    fn share(&self) -> usize {
+        let concurrency = self.control.concurrency();
+        if concurrency < 2 * LANE { concurrency.max(1) } else { concurrency.div_ceil(CALLS) }
     }
 
-    fn start(&mut self, record: Record) {
-        let token = self.token.clone();
-        let job = match admit(record, self.queue.name(), !self.handler.is_durable()) {
-            Ok(job) => job,
-            Err(Refused { id, how }) => {
+    /// The next call, if there is something to settle or to take: a second one beside one that is `under_way` only with as many
+    /// jobs as make it worth its price. Whatever ends meanwhile rides in the next.
+    fn next_call(
+        &mut self,
+        unsettled: &mut Vec<Ended>,
+        under_way: usize,
+        looks: &mut bool,
+        may_take: bool,
+    ) -> Option<BoxFuture<'static, Answered>> {
+        let share = self.share();
+        let asked = if may_take { self.room().min(share).min(self.limits.batch) } else { 0 };
+        let is_worth_it = match under_way {
+            0 => !unsettled.is_empty() || *looks && asked > 0,
+            1..CALLS => unsettled.len() >= LANE.min(share) && share > 1,
+            _ => false,
+        };
+        if !is_worth_it {
+            return None;
+        }
+        let rest = unsettled.split_off(unsettled.len().min(SETTLE_MOST).min(share));
+        let ended = std::mem::replace(unsettled, rest);
+        *looks &= asked == 0;
+        self.takes += 1;
+        self.asked += asked;
+        let call = Call { ended, asked, token: format!("{}-{}", self.owner, self.takes) };
+        gauge!("onetake_runner_active", "queue" => self.queue.name().to_string()).set(self.tasks.len() as f64);
+        Some(call.make(self.queue.clone(), self.clock.now_ms(), &self.limits, &self.worker).boxed())
+    }
+
+    fn start(&mut self, record: Record, token: String) {
+        let (job, refused) = match admit(record, self.queue.name(), !self.handler.is_durable()) {
+            Ok(job) => (job, None),
+            Err(Refused { how, run: Some(job), .. }) => (job, Some(how)),
+            Err(Refused { id, how, run: None }) => {
                 let _ = self.done.send(Ended { id, token, how });
                 return;
             }
         };
         let id = job.id.clone();
         let hold = Hold::default();
-        self.running.lock().expect("no user panics inside").insert(id.clone(), hold.clone());
+        let earlier = control::insert(&self.running, &id, &token, &hold);
+        if let Some(earlier) = earlier {
+            earlier.stop(Stopped::Lost);
+        }
         let (handler, running, done) = (self.handler.clone(), self.running.clone(), self.done.clone());
         let (queue, clock) = (self.queue.clone(), self.clock.clone());
         debug!(queue = %self.queue.name(), job.id = %id, "took job {id}");
         self.tasks.spawn(async move {
             let handling = async {
                 match schedule::make_next(&queue, &clock, &job, &hold).await {
-                    Ok(()) => handler.handle(*job, hold).await,
+                    Ok(()) => match refused {
+                        Some(how) => how,
+                        None => handler.handle(*job, hold).await,
+                    },
                     Err(how) => how,
                 }
             };
             let handled = AssertUnwindSafe(handling).catch_unwind().await;
             let how = handled.unwrap_or_else(|_| for_good("the processor panicked".into()));
-            let _ = done.send(Ended { id: id.clone(), token, how });
-            running.lock().expect("no user panics inside").remove(&id);
+            let _ = done.send(Ended { id: id.clone(), token: token.clone(), how });
+            control::remove(&running, &id, &token);
         });
     }
 
@@ -277,47 +364,52 @@ impl Consumer {
 
     fn stop_all(&self, why: Stopped) {
         self.poll_hold.stop(why.clone());
-        for hold in self.running.lock().expect("no user panics inside").values() {
-            hold.stop(why.clone());
+        for in_hand in self.running.lock().expect("no user panics inside").values() {
+            in_hand.hold.stop(why.clone());
         }
     }
 
     /// Puts back what a lost answer had taken. True when that is known to be done.
     async fn reclaim(&mut self, unsettled: &mut Vec<Ended>) -> bool {
-        let mut held: Vec<String> = self.running.lock().expect("no user panics inside").keys().cloned().collect();
+        let mut held = self.control.held();
         // A task tells how its job ended before it takes it from `running`: one that is in neither place has not been taken
         // here. In another order, a job that ends just now would be given away with its result in hand.
         while let Ok(ended) = self.ended.try_recv() {
             unsettled.push(ended);
         }
-        held.extend(unsettled.iter().map(|ended| ended.id.clone()));
-        self.queue.reclaim(&self.token, &held).await.is_ok()
+        held.extend(unsettled.iter().map(|ended| (ended.id.clone(), ended.token.clone())));
+        self.queue.reclaim(&self.owner, &held).await.is_ok()
     }
-}
 
-/// Jobs that could not end as they wanted, because of their children: failed instead.
-fn refused(batch: Vec<Ended>, settlements: &[Settlement]) -> Vec<Ended> {
-    let mut again = Vec::new();
-    for (ended, settlement) in batch.into_iter().zip(settlements) {
-        let reason = match settlement {
-            Settlement::Settled => continue,
-            Settlement::Lost => {
-                debug!(job.id = %ended.id, "job {} was lost before it was settled", ended.id);
-                continue;
-            }
-            Settlement::ChildrenPending => "the job has children that are not done",
-            Settlement::ChildFailed => "a child of the job failed",
-        };
-        again.push(Ended { how: for_good(reason.into()), ..ended });
+    /// Jobs that could not end as they wanted, because of their children: failed instead.
+    async fn refused(&self, batch: Vec<Ended>, settlements: &[Settlement]) -> Vec<Ended> {
+        let mut again = Vec::new();
+        for (ended, settlement) in batch.into_iter().zip(settlements) {
+            let how = match settlement {
+                Settlement::Settled => continue,
+                Settlement::Lost => {
+                    debug!(job.id = %ended.id, "job {} was lost before it was settled", ended.id);
+                    continue;
+                }
+                Settlement::ChildrenPending => match self.queue.job(&ended.id).await {
+                    Ok(Some(Record::Job(job))) => self.handler.completed_early(&job),
+                    Ok(_) => for_good(CHILDREN_PENDING.into()),
+                    // Settled again, and refused again.
+                    Err(_) => ended.how,
+                },
+                Settlement::ChildFailed => for_good("a child of the job failed".into()),
+            };
+            again.push(Ended { how, ..ended });
+        }
+        again
     }
-    again
 }
 
 /// T4 in Redis: keeps the locks of what is in hand.
-async fn renew(queue: Queue, handler: Arc<dyn Handler>, control: Control, token: String, limits: Limits) {
+async fn renew(queue: Queue, handler: Arc<dyn Handler>, control: Control, limits: Limits) {
     loop {
         tokio::time::sleep(limits.renew).await;
-        let held: Vec<(String, String)> = control.in_hand().into_iter().map(|id| (id, token.clone())).collect();
+        let held = control.held();
         if held.is_empty() {
             continue;
         }

@@ -15,7 +15,28 @@ use crate::queue::Queue;
 use crate::redis::{Error, Redis};
 
 /// The jobs that a consumer has in hand, by their ids.
-pub(super) type Running = Arc<Mutex<HashMap<String, Hold>>>;
+pub(super) type Running = Arc<Mutex<HashMap<String, InHand>>>;
+
+/// An attempt at a job.
+pub(super) struct InHand {
+    /// By which the job was taken.
+    token: String,
+    pub(super) hold: Hold,
+}
+
+/// The attempt at that job that was in hand before, if any: it lost the job, and runs still.
+pub(super) fn insert(running: &Running, id: &str, token: &str, hold: &Hold) -> Option<Hold> {
+    let in_hand = InHand { token: token.to_owned(), hold: hold.clone() };
+    running.lock().expect("no user panics inside").insert(id.to_owned(), in_hand).map(|earlier| earlier.hold)
+}
+
+/// This attempt is over.
+pub(super) fn remove(running: &Running, id: &str, token: &str) {
+    let mut running = running.lock().expect("no user panics inside");
+    if running.get(id).is_some_and(|in_hand| in_hand.token == token) {
+        running.remove(id);
+    }
+}
 
 /// One consumer's. Cheap to clone.
 #[derive(Clone)]
@@ -49,10 +70,16 @@ impl Control {
         self.running.lock().expect("no user panics inside").keys().cloned().collect()
     }
 
+    /// The same with their tokens.
+    pub(super) fn held(&self) -> Vec<(String, String)> {
+        let running = self.running.lock().expect("no user panics inside");
+        running.iter().map(|(id, in_hand)| (id.clone(), in_hand.token.clone())).collect()
+    }
+
     /// One that ended meanwhile is settled or about to be.
     pub(super) fn stop(&self, id: &str, why: Stopped) {
-        if let Some(hold) = self.running.lock().expect("no user panics inside").get(id) {
-            hold.stop(why);
+        if let Some(in_hand) = self.running.lock().expect("no user panics inside").get(id) {
+            in_hand.hold.stop(why);
         }
     }
 

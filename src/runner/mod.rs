@@ -57,6 +57,12 @@ pub trait Handler: Send + Sync {
     /// When `hold` is stopped, it should come to an end soon; its answer counts still.
     async fn handle(&self, job: Job, hold: Hold) -> How;
 
+    /// What is to be done to a job that was handled, but cannot complete: children of it are not done.
+    fn completed_early(&self, job: &Job) -> How {
+        let _ = job;
+        for_good(admit::CHILDREN_PENDING.into())
+    }
+
     /// Whether SQL, not the job, says whose the work is and how it ended. Then a failure that BullMQ deferred does not end
     /// it, nor does a lost lock: Redis may forget all of its locks (FLUSHALL, a hang), and to stop then would use an attempt
     /// up and make the same thing again.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 use tracing::{Instrument, debug, info_span};
 
-use super::admit::for_good;
+use super::admit::{CHILDREN_PENDING, for_good};
 use super::{Handler, Hold, Stopped, limit, progress};
 use crate::clock::{Clock, Millis, millis};
 use crate::config;
@@ -42,6 +42,11 @@ impl Handler for PlainJobs {
         }
         .instrument(span)
         .await
+    }
+
+    /// As BullMQ: an attempt that failed.
+    fn completed_early(&self, job: &Job) -> How {
+        self.failed(job, &Failure::retry(CHILDREN_PENDING))
     }
 }
 

@@ -4,13 +4,15 @@
 local heads, tails = {}, {}
 
 local function flush_wait()
-  for _, push in ipairs({ { 'LPUSH', heads }, { 'RPUSH', tails } }) do
-    local ids = push[2]
-    for first = 1, #ids, 5000 do
-      redis.call(push[1], wait_list, unpack(ids, first, math.min(first + 4999, #ids)))
-    end
+  for first = 1, #heads, 5000 do
+    redis.call('LPUSH', wait_list, unpack(heads, first, math.min(first + 4999, #heads)))
   end
-  heads, tails = {}, {}
+  for first = 1, #tails, 5000 do
+    redis.call('RPUSH', wait_list, unpack(tails, first, math.min(first + 4999, #tails)))
+  end
+  if #heads + #tails > 0 then
+    heads, tails = {}, {}
+  end
 end
 
 -- Also for another queue, by its base.

@@ -51,6 +51,10 @@ local function remove_descendant(key)
     free_deduplication(queue, id, deduplication_id)
   end
   local previous = take_out(queue, id)
+  local group = queue == base and redis.call('HGET', key, group_field)
+  if group and grouping().drop(id, group) then
+    previous = 'wait'
+  end
   delete_jobs_of(queue, { id })
   tell_queue(queue, 'removed', 'jobId', id, 'prev', previous or 'unknown')
 end

@@ -1,31 +1,51 @@
 -- queue/parts/finish.lua: ends a job for good. Needs options.lua, create.lua, remove.lua and parent.lua.
 
 -- The fields of a job that decide how it ends, in this order.
-local ending_fields = { 'opts', 'atm', 'priority', 'stacktrace', 'parentKey', 'parent', 'deid' }
+local ending_fields = { 'opts', 'atm', 'deid', 'parentKey', 'parent', 'defa', 'priority', 'stacktrace' }
 
--- Which of the finished stay: the job's own option, else the default { count, age, limit }; count -1 keeps all.
-local function keep_of(option, default)
-  local kind = type(option)
-  if kind == 'boolean' then
-    return { count = option and 0 or -1 }
-  elseif kind == 'number' then
-    return { count = whole(option) or -1 }
-  elseif kind == 'table' then
-    return { count = whole(option.count) or -1, age = whole(option.age), limit = whole(option.limit) }
-  end
-  return { count = default[1], age = default[2], limit = default[3] }
+-- Which of the finished stay: { count, age, limit }; count -1 keeps all. Jobs with the same wish share one table, by which
+-- prune_finished knows it.
+local policies = {}
+
+local function policy_of(count, age, limit)
+  local text = table.concat({ count, age or '', limit or '' }, '|')
+  policies[text] = policies[text] or { count = count, age = age, limit = limit }
+  return policies[text]
 end
 
-local prunings = {} -- one per set and policy, done at the end
+local keeps = { removeOnComplete = {}, removeOnFail = {} } -- by the text of the job's options
 
-local function prune_later(set, keep)
-  if keep.count > 0 or keep.age then
-    prunings[table.concat({ set, keep.count, keep.age or '', keep.limit or '' }, '|')] = { set, keep }
+-- The job's own `option`, else the default.
+local function keep_of(job, option, default)
+  local known, text = keeps[option], job[1] or '{}'
+  if not known[text] then
+    local wish = options_of(text)[option]
+    local kind = type(wish)
+    if kind == 'boolean' then
+      known[text] = policy_of(wish and 0 or -1)
+    elseif kind == 'number' then
+      known[text] = policy_of(whole(wish) or -1)
+    elseif kind == 'table' then
+      known[text] = policy_of(whole(wish.count) or -1, whole(wish.age), whole(wish.limit))
+    else
+      known[text] = policy_of(default[1], default[2], default[3])
+    end
   end
+  return known[text]
 end
 
--- Those that ended in this batch, flat (score, id), until they are written: one command for each set.
+-- Those that ended in this batch, flat (score, id), until they are written: one command for each set. And whose policies
+-- are to be applied to it at the end.
 local finished_now = { [completed_set] = {}, [failed_set] = {} }
+local prunings = { [completed_set] = {}, [failed_set] = {} }
+
+local function enlist(set, id, keep, now)
+  local members = finished_now[set]
+  members[#members + 1], members[#members + 2] = texts[now], id
+  if keep.count > 0 or keep.age then
+    prunings[set][keep] = true
+  end
+end
 
 local function flush_finished()
   for set, members in pairs(finished_now) do
@@ -54,15 +74,16 @@ end
 -- At most 1000 by age and 1000 by number for each policy; the next end goes on.
 local function prune_finished(now)
   flush_finished()
-  for _, pruning in pairs(prunings) do
-    local set, keep = pruning[1], pruning[2]
-    if keep.age then
-      local limit = math.max(0, math.min(keep.limit or 1000, 1000))
-      local before = now - keep.age * 1000
-      remove_finished(set, redis.call('ZREVRANGEBYSCORE', set, before, '-inf', 'LIMIT', 0, limit), now)
-    end
-    if keep.count > 0 then
-      remove_finished(set, redis.call('ZREVRANGE', set, keep.count, keep.count + 999), now)
+  for set, policies_of_set in pairs(prunings) do
+    for keep in pairs(policies_of_set) do
+      if keep.age then
+        local limit = math.max(0, math.min(keep.limit or 1000, 1000))
+        local before = now - keep.age * 1000
+        remove_finished(set, redis.call('ZREVRANGEBYSCORE', set, before, '-inf', 'LIMIT', 0, limit), now)
+      end
+      if keep.count > 0 then
+        remove_finished(set, redis.call('ZREVRANGE', set, keep.count, keep.count + 999), now)
+      end
     end
   end
 end
@@ -129,47 +150,48 @@ local function release_deduplication(id, deduplication_id, now)
   end
 end
 
--- job: the ending_fields. ending: completes, text (value or reason), stack, prev (where it was, if not active).
--- keep_default: for completed and failed.
--- The caller has taken the id out of its state.
-local function finish_job(id, job, ending, keep_default, now)
-  local key, options = base .. id, options_of(job[1])
-  local attempts_made = number_of(job[2]) + 1
-  local parent_key, parent_json, deduplication_id = job[5], job[6], job[7]
-  local set, keep
-  if ending.completes then
-    set, keep = completed_set, keep_of(options.removeOnComplete, keep_default[1])
-  else
-    set, keep = failed_set, keep_of(options.removeOnFail, keep_default[2])
+-- What a job's end means for others: its deduplication id is free, its parent is told by `tell`.
+local function leave_family(id, job, tell, text, now)
+  if job[3] then
+    release_deduplication(id, job[3], now)
   end
-  if deduplication_id then
-    release_deduplication(id, deduplication_id, now)
-  end
-  if parent_key then
+  if job[4] then
     flush_finished() -- whether the parent has failed is asked of its set
-    local tell = ending.completes and child_completed or child_failed
-    pcall(tell, id, parent_key, parent_json, ending.text, now) -- as with detach_child
+    pcall(tell, id, job[4], job[5], text, now) -- as with detach_child
   end
+end
+
+-- job: its ending_fields. keep_default: for completed and failed. The caller has taken the id out of its state.
+local function complete_job(id, job, value, keep_default, now)
+  local keep = keep_of(job, 'removeOnComplete', keep_default[1])
+  leave_family(id, job, child_completed, value, now)
   if keep.count == 0 then
     delete_job(id)
   else
-    local members = finished_now[set]
-    members[#members + 1], members[#members + 2] = texts[now], id
-    if ending.completes then
-      redis.call('HSET', key, 'returnvalue', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made])
-    else
-      redis.call('HSET', key, 'failedReason', ending.text, 'finishedOn', texts[now], 'atm', texts[attempts_made],
-        'stacktrace', stacks_with(job[4], ending.stack, options.stackTraceLimit))
-      redis.call('HDEL', key, 'defa', 'onetake-cancelled')
+    enlist(completed_set, id, keep, now)
+    redis.call('HSET', base .. id, 'returnvalue', value, 'finishedOn', texts[now], 'atm', texts[number_of(job[2]) + 1])
+    if job[6] then -- it was cancelled too late; the mark would fail it at once if somebody retried it
+      redis.call('HDEL', base .. id, 'defa', 'onetake-cancelled')
     end
-    prune_later(set, keep)
   end
-  if ending.completes then
-    emit('completed', 'jobId', id, 'returnvalue', ending.text, 'prev', 'active')
+  emit('completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
+end
+
+-- stack: of this failure, or nil. prev: where it was, if not active.
+local function fail_job(id, job, reason, stack, prev, keep_default, now)
+  local key, options, attempts_made = base .. id, options_of(job[1]), number_of(job[2]) + 1
+  local keep = keep_of(job, 'removeOnFail', keep_default[2])
+  leave_family(id, job, child_failed, reason, now)
+  if keep.count == 0 then
+    delete_job(id)
   else
-    emit('failed', 'jobId', id, 'failedReason', ending.text, 'prev', ending.prev or 'active')
-    if attempts_made >= number_of(options.attempts) then
-      emit('retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
-    end
+    enlist(failed_set, id, keep, now)
+    redis.call('HSET', key, 'failedReason', reason, 'finishedOn', texts[now], 'atm', texts[attempts_made],
+      'stacktrace', stacks_with(job[8], stack, options.stackTraceLimit))
+    redis.call('HDEL', key, 'defa', 'onetake-cancelled')
+  end
+  emit('failed', 'jobId', id, 'failedReason', reason, 'prev', prev or 'active')
+  if attempts_made >= number_of(options.attempts) then
+    emit('retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
   end
 end

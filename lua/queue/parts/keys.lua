@@ -1,6 +1,7 @@
 -- queue/parts/keys.lua: spells the queue's keys. Its twin in Rust is src/queue/keys.rs.
--- Each script gets one key, the base "<prefix>:<queue>:", which decides the hash slot; all others begin with it.
-local base = KEYS[1]
+-- Each script gets two keys, in one hash slot; all others begin with them. (add_flow.lua alone gets the bases of several
+-- queues, and nothing of groups.) The last argument of each says what holds for groups: see groups.lua.
+local base = KEYS[1] -- "<prefix>:<queue>:"
 local groups = KEYS[2] -- "<namespace>:groups:<base>": what is told of groups, outside the queue's namespace
 local group_field = 'onetake:group' -- of a job's hash
 
@@ -41,18 +42,4 @@ end
 
 local function is_job(id)
   return redis.call('TYPE', base .. id).ok == 'hash'
-end
-
--- Whether `id` is in `list`, looking at its last `most` items; true as well when the list is longer than that.
-local function may_be_in(list, id, most)
-  if redis.call('LPOS', list, id, 'RANK', -1, 'MAXLEN', most) then
-    return true
-  end
-  return redis.call('LLEN', list) > most
-end
-
--- Whether `id` is the run that a scheduler waits for: without it, the schedule ends.
-local function is_present_run(id)
-  local scheduler, time = string.match(id, '^repeat:(.*):(%d+)$')
-  return scheduler ~= nil and tonumber(redis.call('ZSCORE', base .. 'repeat', scheduler)) == tonumber(time)
 end

@@ -7,7 +7,11 @@ end
 
 -- Runs the parent, which the caller has taken out of its state.
 local function start_parent(queue, id, now)
-  local stored = redis.call('HMGET', queue .. id, 'delay', 'priority')
+  local stored = redis.call('HMGET', queue .. id, 'delay', 'priority', group_field)
+  if stored[3] then
+    -- Whoever takes it next sees whether its group has a place for it. The group was forgotten if nothing else was in it.
+    redis.call('ZADD', string.sub(groups, 1, #groups - #base) .. queue .. 'known', 0, stored[3])
+  end
   local delay, priority = number_of(stored[1]), number_of(stored[2])
   if delay > 0 then
     add_delayed(queue, id, now + delay)

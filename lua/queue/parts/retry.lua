@@ -1,4 +1,4 @@
--- queue/parts/retry.lua: makes a finished job wait again. Needs groups.lua, options.lua and parent.lua.
+-- queue/parts/retry.lua: makes a finished job wait again. Needs groups.lua and options.lua.
 
 -- The parent counts on the child again, and stays where it is itself.
 local function reattach(id, parent_key, state)

@@ -1,4 +1,4 @@
--- queue/parts/schedule.lua: job schedulers and their runs. Needs create.lua.
+-- queue/parts/schedule.lua: the names of job schedulers and of their runs. Needs gate.lua.
 local schedulers_set = base .. 'repeat' -- scored by the time of each one's present run
 
 local function scheduler_hash(scheduler)
@@ -13,21 +13,4 @@ end
 -- The first time after `time` of those that are `offset` after the multiples of an interval.
 local function slot_after(time, every, offset)
   return time - (time - offset) % every + every
-end
-
--- Makes the scheduler's next run and names it the present one. run: name, data, options (a JSON object with something in
--- it, to which is added what depends on the time), priority, lifo, is_cron.
-local function add_run(scheduler, due, now, run)
-  local id, delay = run_id(scheduler, due), math.max(0, due - now)
-  redis.call('ZADD', schedulers_set, texts[due], scheduler)
-  redis.call('INCR', id_counter)
-  local timed = string.format(',"jobId":%s,"timestamp":%s,"delay":%s', cjson.encode(id), texts[now], texts[delay])
-  if run.is_cron then
-    timed = timed .. ',"prevMillis":' .. texts[due]
-  end
-  create_job({
-    id = id, name = run.name, data = run.data, options = string.sub(run.options, 1, -2) .. timed .. '}',
-    timestamp = now, delay = delay, priority = run.priority, lifo = run.lifo,
-  }, { 'rjk', scheduler })
-  return id
 end

@@ -1,5 +1,5 @@
--- queue/parts/sweep.lua: removes many jobs of one state without telling each. Needs groups.lua, remove.lua and
--- parent.lua.
+-- queue/parts/sweep.lua: removes many jobs of one state without telling each. Needs groups.lua, remove.lua,
+-- parent.lua and lines.lua.
 
 -- A parent in this queue goes with its last child, and so on upwards: so BullMQ. One in another queue is set free.
 local function drop_child(id, parent_key, parent_json, now)

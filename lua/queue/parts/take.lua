@@ -35,19 +35,18 @@ local function rate_room(max)
   return limit, -1 -- a counter without an end limits nothing
 end
 
--- The first `most` jobs of those that `ids` names: id and flat hash. Nothing is written for an id without a job, or
--- with something else under its key. Second: how many ids were looked at.
+-- Appends the first jobs of those that `ids` names to `jobs` (ids, and their flat hashes), up to `most`. Nothing is written
+-- for an id without a job, or with something else under its key. Answers how many ids were looked at.
 local function read_jobs(ids, most, jobs)
-  local looked_at = 0
+  local taken, hashes, looked_at = jobs.ids, jobs.hashes, 0
   for _, id in ipairs(ids) do
-    if #jobs >= most then
+    if #taken >= most then
       break
     end
     looked_at = looked_at + 1
     local fields = redis.pcall('HGETALL', base .. id)
-    -- Ids that begin with "0:" are markers of very old versions.
-    if not fields.err and #fields > 0 and string.sub(id, 1, 2) ~= '0:' then
-      jobs[#jobs + 1] = { id, fields }
+    if not fields.err and #fields > 0 and not string.find(id, '^0:') then -- such ids are markers of very old versions
+      taken[#taken + 1], hashes[#hashes + 1] = id, fields
     end
   end
   return looked_at
@@ -55,9 +54,11 @@ end
 
 -- Reads before it writes: an error in between would leave ids in no state at all.
 local function pick_jobs(room)
-  local jobs = {}
+  local jobs = { ids = {}, hashes = {} }
+  local picked = jobs.ids
   for _ = 1, 4 do -- ghosts make room for others, but not without end
-    local ids = redis.call('LRANGE', wait_list, -(room - #jobs), -1)
+    local wanted = room - #picked
+    local ids = redis.call('LRANGE', wait_list, -wanted, -1)
     local from_tail = {}
     for i = #ids, 1, -1 do
       from_tail[#from_tail + 1] = ids[i]
@@ -66,15 +67,15 @@ local function pick_jobs(room)
     if looked_at > 0 then
       redis.call('LTRIM', wait_list, 0, -(looked_at + 1))
     end
-    if #jobs >= room or looked_at == 0 then
+    if #picked >= room or #ids < wanted then
       break
     end
   end
   for _ = 1, 4 do
-    if #jobs >= room then
+    if #picked >= room then
       break
     end
-    local ids = redis.call('ZRANGE', prioritized_set, 0, room - #jobs - 1)
+    local ids = redis.call('ZRANGE', prioritized_set, 0, room - #picked - 1)
     if #ids == 0 then
       redis.call('DEL', base .. 'pc') -- the order inside a priority may start anew
       break
@@ -85,6 +86,35 @@ local function pick_jobs(room)
   return jobs
 end
 
+-- Locks the jobs and puts them into active. Answers how many count for a rate limit: one that will only be failed does not.
+local function start_jobs(jobs, token, lease_ms, worker, now)
+  local call, ids, hashes = redis.call, jobs.ids, jobs.hashes
+  local now_text, lease_text, counted = texts[now], texts[lease_ms], #ids
+  for i = 1, #ids do
+    local id, fields = ids[i], hashes[i]
+    local key, starts = base .. id, nil
+    for f = 1, #fields, 2 do
+      local field = fields[f]
+      if field == 'ats' then
+        starts = fields[f + 1]
+      elseif field == 'defa' then
+        counted = counted - 1
+      end
+    end
+    call('SET', key .. ':lock', token, 'PX', lease_text)
+    call('XADD', event_stream, '*', 'event', 'active', 'jobId', id, 'prev', 'waiting')
+    if worker then
+      call('HSET', key, 'processedOn', now_text, 'ats', texts[number_of(starts) + 1], 'pb', worker)
+    else
+      call('HSET', key, 'processedOn', now_text, 'ats', texts[number_of(starts) + 1])
+    end
+  end
+  call('LPUSH', active_list, unpack(ids))
+  events_sent = true
+  work_came = true -- whoever is idle looks whether there is more
+  return counted
+end
+
 -- request: { most, token, lease_ms, worker name or nil, the worker's own rate limit: max and ms, or nil }; has_groups: what
 -- any_groups says. Returns what src/queue/take.rs reads. Of both limits the queue's max counts, and the worker's window: so
 -- BullMQ.
@@ -92,13 +122,19 @@ local function take_jobs(request, now, has_groups)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
   local max, window_ms = rate_max or request[5], request[6] or rate_ms
   max = window_ms and max
-  has_groups = promote_due(now) or has_groups
+  local room, limited_ms, due = most, -1, -1
+  if redis.call('EXISTS', delayed_set, limiter) > 0 then -- mostly there is neither
+    has_groups = promote_due(now) or has_groups
+    room, limited_ms = rate_room(max)
+    due = next_due() or -1
+  elseif max then
+    room = max
+  end
   if has_groups then
     grouping().release_held(now)
     flush_wait()
   end
-  local room, limited_ms = rate_room(max)
-  local jobs = {}
+  local jobs = { ids = {}, hashes = {} }
   room = math.min(most, room, free_places())
   if room > 0 and not is_paused then
     jobs = pick_jobs(room)
@@ -106,43 +142,15 @@ local function take_jobs(request, now, has_groups)
       take_turns(jobs, room, now, pick_jobs)
     end
   end
-  if #jobs > 0 then
-    local ids, counted = {}, 0
-    for i, job in ipairs(jobs) do
-      local id, fields = job[1], job[2]
-      ids[i] = id
-      local starts, fails = 0, false
-      for f = 1, #fields, 2 do
-        if fields[f] == 'ats' then
-          starts = number_of(fields[f + 1])
-        elseif fields[f] == 'defa' then
-          fails = true
-        end
-      end
-      if not fails then
-        counted = counted + 1 -- a job that will only be failed does not use up the rate
-      end
-      local written = { 'processedOn', texts[now], 'ats', texts[starts + 1] }
-      if worker then
-        written[5], written[6] = 'pb', worker
-      end
-      redis.call('SET', lock_of(id), token, 'PX', texts[lease_ms])
-      emit('active', 'jobId', id, 'prev', 'waiting')
-      redis.call('HSET', base .. id, unpack(written))
-      for w = 1, #written do
-        fields[#fields + 1] = written[w]
-      end
-    end
-    redis.call('LPUSH', active_list, unpack(ids))
+  if #jobs.ids > 0 then
+    local counted = start_jobs(jobs, token, lease_ms, worker, now)
     if max and counted > 0 and redis.call('INCRBY', limiter, counted) == counted then
       redis.call('PEXPIRE', limiter, math.max(1, math.floor(math.abs(window_ms))))
     end
-    work_came = true -- whoever is idle looks whether there is more
   end
-  local due = next_due() or -1
   local held = has_groups and grouping().next_held()
   if held and (due < 0 or held < due) then
     due = held
   end
-  return { jobs, due, limited_ms, is_paused and 1 or 0 }
+  return { jobs.ids, jobs.hashes, due, limited_ms, is_paused and 1 or 0 }
 end

@@ -1,6 +1,6 @@
 -- queue/parts/turns.lua: takes the jobs of groups in turn. Needs groups.lua.
 
--- `jobs` were picked, at most `room`: lets the next of their groups out, and picks on while there is room.
+-- `jobs` were picked by `pick_jobs`, at most `room`: lets the next of their groups out, and picks on while there is room.
 local function take_turns(jobs, room, now, pick_jobs)
   local made = grouping()
 
@@ -14,7 +14,7 @@ local function take_turns(jobs, room, now, pick_jobs)
 
   -- A grouped job was picked. False if it may not run now: it came into `wait` around its group (a stock worker promotes
   -- and retries jobs without knowing), and stands in the line again.
-  local function may_run(id, fields, group, now)
+  local function may_run(id, group, now)
     local _, concurrency, max, duration
     if redis.call('HGET', groups .. 'released', id) == group then
       if redis.call('HDEL', group_key('ahead', group), id) == 1 then
@@ -33,7 +33,7 @@ local function take_turns(jobs, room, now, pick_jobs)
     paused, concurrency = made.limits(group)
     local running = tonumber(redis.call('HGET', groups .. 'running', group) or nil) or 0
     if paused or concurrency and running >= concurrency then
-      made.enter_line(id, group, 0, true)
+      made.enter_line(id, group, number_of(fields_of(id, 'priority')[1]), true)
       return false
     end
     redis.call('ZADD', groups .. 'known', 0, group)
@@ -41,20 +41,21 @@ local function take_turns(jobs, room, now, pick_jobs)
     return true
   end
 
-  local at = 1
-  while at <= #jobs do
-    local id, fields = jobs[at][1], jobs[at][2]
-    local group = group_of(fields)
-    if group and not may_run(id, fields, group, now) then
-      table.remove(jobs, at)
+  local ids, hashes, at = jobs.ids, jobs.hashes, 1
+  while at <= #ids do
+    local group = group_of(hashes[at])
+    if group and not may_run(ids[at], group, now) then
+      table.remove(ids, at)
+      table.remove(hashes, at)
     else
       at = at + 1
     end
-    if at > #jobs and release_touched(now) then
+    if at > #ids and release_touched(now) then
       flush_wait()
-      if #jobs < room then
-        for _, job in ipairs(pick_jobs(room - #jobs)) do
-          jobs[#jobs + 1] = job
+      if #ids < room then
+        local more = pick_jobs(room - #ids)
+        for i, id in ipairs(more.ids) do
+          ids[#ids + 1], hashes[#hashes + 1] = id, more.hashes[i]
         end
       end
     end

@@ -547,6 +547,10 @@ async fn a_queue_without_groups_makes_one_call_for_them() {
     world.queue.add((0..50).map(|_| plain()).collect(), NOW).await.unwrap();
     let before = calls().await;
     let taken = world.take(50).await;
-    assert_eq!((taken.jobs.len(), calls().await - before), (50, 1 + 1), "one for groups, one for the marker");
+    assert_eq!(
+        (taken.jobs.len(), calls().await - before),
+        (50, 1 + 2),
+        "one for groups; one for delays and limits, one for the marker"
+    );
     assert_eq!(world.private().await, BTreeSet::new());
 }

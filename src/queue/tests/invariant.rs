@@ -134,7 +134,7 @@ async fn a_job_is_in_one_state_whatever_happens() {
             }
             6 if rng.random_bool(0.5) => {
                 let keep = held.len().min(2);
-                let back = world.queue.reclaim("t", &held[..keep]).await.unwrap();
+                let back = world.queue.reclaim("t", &known_by(&held[..keep], "t")).await.unwrap();
                 assert_eq!(back.len(), held.len() - keep);
                 held.truncate(keep);
             }

@@ -155,6 +155,11 @@ fn by(token: &str, max: u32) -> Take {
     Take { max, token: token.to_owned(), lease_ms: 30_000, worker_name: Some("w one".to_owned()) }
 }
 
+/// As a worker tells what it holds.
+fn known_by(ids: &[String], token: &str) -> Vec<(String, String)> {
+    ids.iter().map(|id| (id.clone(), token.to_owned())).collect()
+}
+
 fn ended(id: &str, how: How) -> Ended {
     Ended { id: id.to_owned(), token: "t".to_owned(), how }
 }

@@ -135,12 +135,29 @@ async fn what_a_lost_answer_took_is_put_back_in_its_order() {
     world.queue.add(vec![plain(), plain(), plain(), with_priority(7)], NOW).await.unwrap();
     assert_eq!(ids(&world.take(4).await), ["1", "2", "3", "4"]);
     world.news().await;
-    let back = world.queue.reclaim("t", &["1".to_owned()]).await.unwrap();
+    let back = world.queue.reclaim("t", &[("1".to_owned(), "t".to_owned())]).await.unwrap();
     assert_eq!(back.len(), 3);
     assert_eq!(world.see("EXISTS bull:q:2:lock bull:q:3:lock bull:q:4:lock").await, "0");
     assert_eq!(world.see("LRANGE bull:q:active 0 -1").await, "[1]");
     assert!(world.queue.reclaim("other", &[]).await.unwrap().is_empty());
     assert_eq!(ids(&world.take(4).await), ["2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn a_retry_whose_answer_was_lost_counts_once_though_the_same_worker_took_the_job_again() {
+    let world = World::new().await;
+    world.queue.add(vec![plain()], NOW).await.unwrap();
+    world.queue.take(&by("w-1", 1), NOW).await.unwrap();
+    let retry = Ended { token: "w-1".to_owned(), ..ended("1", retry(0)) };
+    // Its answer is lost: the job waits again, and is taken by the very same call.
+    let (_, taken) = world.queue.settle(std::slice::from_ref(&retry), Some(&by("w-2", 1)), NOW).await.unwrap();
+    assert_eq!(ids(&taken), ["1"]);
+    let known = [("1".to_owned(), "w-1".to_owned())];
+    assert_eq!(world.queue.reclaim("w-", &known).await.unwrap(), ["1"], "what the worker does not know goes back");
+    let (settled, _) = world.queue.settle(&[retry], None, NOW).await.unwrap();
+    assert_eq!(settled, [Settlement::Lost]);
+    assert_eq!(world.see("HMGET bull:q:1 atm ats").await, "[1 2]");
+    assert_eq!(world.see("LRANGE bull:q:wait 0 -1").await, "[1]");
 }
 
 #[tokio::test]

@@ -14,10 +14,13 @@ use crate::queue::{Ended, Error, How, Job, Queue};
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Jobs that are held under the claim's token. Dropped, it puts them back; [`Handed::let_go`] hands them over.
+///
+/// Those of a claim that can be repeated stay where they are: the repetition may be under way, and finds them.
 pub struct Handed {
     queue: Queue,
     clock: Clock,
     token: String,
+    is_repeatable: bool,
     lease: Duration,
     jobs: Vec<Job>,
     /// Until when the jobs are surely held.
@@ -30,6 +33,7 @@ impl Handed {
             queue: queue.clone(),
             clock: clock.clone(),
             token: claim.token.clone(),
+            is_repeatable: claim.is_repeatable,
             lease: claim.lease,
             jobs: Vec::new(),
             until_ms: now + millis(claim.lease),
@@ -53,7 +57,7 @@ impl Handed {
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        if self.jobs.is_empty() {
+        if self.jobs.is_empty() || self.is_repeatable {
             return;
         }
         // The last one that is put back stands at the very front.

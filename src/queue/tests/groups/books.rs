@@ -127,7 +127,7 @@ async fn the_books_are_right_whatever_happens() {
             }
             9 => {
                 let keep = held.len().min(2);
-                world.queue.reclaim("t", &held[..keep]).await.unwrap();
+                world.queue.reclaim("t", &known_by(&held[..keep], "t")).await.unwrap();
                 held.truncate(keep);
             }
             10 => {

@@ -85,16 +85,16 @@ macro_rules! noticed {
 }
 
 noticed!(
-    an_end_without_a_look_at_the_lock: Some("queue.settle"), "if held_by ~= token or" => "if";
+    an_end_without_a_look_at_the_lock: Some("queue.settle"), "if locks[i] ~= attempt[2] or" => "if";
     a_lock_that_stays_behind: Some("queue.settle"), "redis.call('DEL', unpack(lock_keys))" => "";
-    a_job_taken_into_no_state: None, "redis.call('LPUSH', active_list, unpack(ids))" => "";
-    a_job_taken_without_a_lock: None, "redis.call('SET', lock_of(id), token, 'PX', texts[lease_ms])" => "";
-    a_start_that_is_not_counted: None, "'ats', texts[starts + 1]" => "'ats', texts[starts]";
+    a_job_taken_into_no_state: None, "call('LPUSH', active_list, unpack(ids))" => "";
+    a_job_taken_without_a_lock: None, "call('SET', key .. ':lock', token, 'PX', lease_text)" => "";
+    a_start_that_is_not_counted: None, "'ats', texts[number_of(starts) + 1]" => "'ats', texts[number_of(starts)]";
     a_concurrency_that_is_exceeded: None, "return math.max(0, concurrency - redis.call('LLEN', active_list))" => "return concurrency";
     a_pause_that_stops_nobody: None, "if room > 0 and not is_paused then" => "if room > 0 then";
     a_hash_that_stays_behind: Some("queue.remove"), "delete_job(id)\nemit(" => "emit(";
     a_job_removed_from_under_its_worker: Some("queue.remove"), "if redis.call('EXISTS', lock_of(id)) == 1 then\n  return 2" => "if false then\n  return 2";
-    the_wrong_end_of_the_list: None, "{ 'LPUSH', heads }" => "{ 'RPUSH', heads }";
+    the_wrong_end_of_the_list: None, "redis.call('LPUSH', wait_list" => "redis.call('RPUSH', wait_list";
     a_delay_that_is_not_forgotten: None, "redis.call('HSET', base .. id, 'delay', '0')" => "";
     nobody_is_woken: None, "redis.call('ZADD', marker_set, 0, '0')" => "";
     nobody_knows_when_to_wake: None, "redis.call('ZADD', marker_set, due, '1')" => "";
@@ -103,6 +103,6 @@ noticed!(
     a_stall_that_is_not_counted: Some("queue.recover_stalled"), "number_of(redis.call('HGET', base .. id, 'stc')) + 1" => "0";
     a_renewal_that_leaves_suspicion: Some("queue.extend"), "redis.call('SREM', stalled_set" => "redis.call('SISMEMBER', stalled_set, '') local _ = (0";
     a_job_in_two_lists: Some("queue.change_priority"), "redis.call('LREM', wait_list, -1, id) > 0" => "redis.call('LPOS', wait_list, id)";
-    a_priority_lost_by_a_retry: Some("queue.settle"), "push_waiting(id, number_of(job[3])," => "push_waiting(id, 0,";
+    a_priority_lost_by_a_retry: Some("queue.settle"), "push_waiting(id, number_of(job[7])," => "push_waiting(id, 0,";
     a_finished_job_of_the_same_id_made_again: Some("queue.add"), "if job[1] and redis.call('EXISTS', base .. id) == 1 then" => "if false then";
 );

@@ -6,7 +6,7 @@ use super::act::{Act, End};
 use super::reference::{MAX_STALLED, Reference};
 use super::{NOW, World, picture, raw};
 use crate::clock::Millis;
-use crate::queue::tests::{by, complete, ended, fail, job, retry};
+use crate::queue::tests::{by, complete, ended, fail, job, known_by, retry};
 use crate::queue::{
     Add, Bulk, Counts, Ended, Error, How, JobOptions, Keep, ParkedEnd, ParkedHow, Queue, Record, Retry, Taken,
 };
@@ -128,7 +128,7 @@ impl<'w> Play<'w> {
                 recovered.sort();
                 format!("{recovered:?}")
             }
-            Act::Reclaim { client, held } => format!("{:?}", queue.reclaim(client, held).await?),
+            Act::Reclaim { client, held } => format!("{:?}", queue.reclaim(client, &known_by(held, client)).await?),
             Act::Remove { id } => format!("{:?}", queue.remove(id, now).await?),
             Act::Retry { id, from, anew } => {
                 format!("{:?}", queue.retry(id, Retry { from: *from, anew: *anew }).await?)
