@@ -39,6 +39,7 @@ fn main() {
     match words.as_slice() {
         ["load", order] => load::child(order),
         ["bare", order] => bare::child(order),
+        ["engine", order] => engine::ours::child(order),
         // `cargo test --all-targets` starts benchmarks too, without this flag.
         words if words.contains(&"--bench") => measure(words),
         _ => println!("run me with `make bench`"),

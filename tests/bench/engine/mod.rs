@@ -1,96 +1,177 @@
-//! The engine beside its peers: one worker process works a queue off, on the same kind of Redis, with the same jobs.
+//! The engine beside its peers: workers and producers on the same kind of Redis, with the same jobs.
 //!
-//! Each process is started anew on a Redis of its own that holds the jobs already. The clock runs from the first 1,000
-//! finished jobs to the last one, so that nobody's start counts.
+//! Each process is started anew on a Redis of its own. The clock of a worker runs from the first 1,000 finished jobs to the
+//! last one, so that nobody's start counts; that of a producer from its first add, once it is connected.
+
+mod compare;
+mod depth;
+mod floor;
+mod latency;
+pub mod ours;
+mod peers;
 
 use std::time::{Duration, Instant};
 
 use onetake::clock::Clock;
-use onetake::config;
-use onetake::id::QueueName;
-use onetake::queue::{Add, Queue};
-use onetake::redis::Redis;
-use serde_json::value::RawValue;
+use onetake::queue::Add;
 use tempfile::TempDir;
 
-use crate::figures::{Figures, Number};
+use crate::figures::Number;
+use crate::load::{Body, Load, Until, run};
 use crate::report::Report;
-use crate::scene::Pace;
-use crate::support::process::{Launch, Process};
+use crate::scene::{Pace, Scene};
+use crate::support::process::Launch;
+use crate::support::process::Process;
 use crate::support::redis::RedisServer;
+use crate::support::store::StoreKind;
+
+use compare::{Comparison, Side};
+use peers::{Adding, Peer};
 
 const QUEUE: &str = "engine";
 /// Jobs before the clock starts.
 const HEAD_START: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(300);
+const AT_ONCE: u64 = 50;
 
-#[derive(Clone, Copy)]
-enum Peer {
-    Ours,
-    Node,
-    Crate,
-}
-
-/// What one process did.
-struct Drained {
-    rate: f64,
-    redis_us: f64,
-    memory: f64,
+/// What waits in the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Jobs {
+    Standard,
+    /// Due already.
+    Delayed,
+    /// Of ten priorities.
+    Prioritized,
 }
 
 pub async fn measure(report: &mut Report, pace: &Pace) {
     report.progress("building the peer of the official crate");
-    build_crate_peer();
-    report.section(
-        "Working off, beside BullMQ",
-        "Plain jobs that do nothing, 200 bytes of JSON each, all events and all finished jobs kept; one worker process. \
-         Node: npm bullmq 6.7.0. Crate: bullmq-official 1.4.4. Ours is the whole server, with SQLite and HTTP beside the \
-         runner. Redis keeps nothing on disk here; \
-         what is told of it is its processor time per job.",
-    );
-    for (concurrency, over_node, over_crate) in [(50, Some(2.4), Some(1.7)), (1, None, Some(1.3))] {
-        let mut all: [(Figures, Figures, Figures); 3] = Default::default();
-        let (mut beside_node, mut beside_crate) = (Figures::default(), Figures::default());
-        for _ in 0..pace.rounds {
-            let mut rates = [0.0; 3];
-            for (place, peer) in [Peer::Node, Peer::Crate, Peer::Ours].into_iter().enumerate() {
-                let drained = drain(peer, concurrency, pace.plain_jobs).await;
-                rates[place] = drained.rate;
-                all[place].0.push(drained.rate);
-                all[place].1.push(drained.redis_us);
-                all[place].2.push(drained.memory);
-            }
-            beside_node.push(rates[2] / rates[0]);
-            beside_crate.push(rates[2] / rates[1]);
-        }
-        let [node, theirs, ours] = &all;
-        let show = |name: &str, of: &(Figures, Figures, Figures)| {
-            let (rate, redis) = (of.0.show(1.0, "/s"), of.1.show(1.0, "µs"));
-            format!("{name} {rate}, Redis {redis} a job, {} MB", Number(of.2.median() / 1e6))
-        };
-        let figure = format!(
-            "{}; {}; {}; {} of Node, {} of the crate",
-            show("ours", ours),
-            show("Node", node),
-            show("crate", theirs),
-            beside_node.show(1.0, "times"),
-            beside_crate.show(1.0, "times"),
-        );
-        let is_met = over_node.is_none_or(|least| beside_node.median() >= least)
-            && over_crate.is_none_or(|least| beside_crate.median() >= least);
-        let target = match (over_node, over_crate) {
-            (Some(node), Some(theirs)) => format!("{node} times Node and {theirs} times the crate"),
-            (_, theirs) => format!("{} times the crate", theirs.unwrap_or(1.0)),
-        };
-        report.row(&format!("concurrency {concurrency}"), figure, &target, is_met);
-    }
+    peers::build_crate_peer();
+    work(report, pace).await;
+    add(report, pace).await;
+    latency::measure(report, pace).await;
+    depth::measure(report, pace).await;
+    floor::measure(report, pace).await;
 }
 
-async fn drain(peer: Peer, concurrency: u32, jobs: u64) -> Drained {
-    let redis = RedisServer::start().await;
-    fill(&redis, jobs).await;
-    let folder = TempDir::with_prefix("onetake-engine-").expect("the temporary folder can be written");
-    let mut worker = start(peer, &redis, concurrency, &folder);
+async fn work(report: &mut Report, pace: &Pace) {
+    report.section(
+        "Working off, beside BullMQ",
+        "Jobs that do nothing, 200 bytes of JSON each, all events and all finished jobs kept; one worker process. Node: \
+         npm bullmq 6.7.0. Crate: bullmq-official 1.4.4. Ours: the library's queue and runner, without server and SQL. \
+         Redis keeps nothing on disk here; what is told of it is its processor time per job.",
+    );
+    let many = pace.plain_jobs * 5;
+    let rows = [
+        ("concurrency 50", Jobs::Standard, pace.plain_jobs, 50, Some(2.4), Some(1.7)),
+        ("concurrency 1", Jobs::Standard, pace.plain_jobs, 1, None, Some(1.3)),
+        ("delayed jobs that are due, concurrency 50", Jobs::Delayed, many, 50, Some(2.2), Some(1.6)),
+        ("prioritized jobs, concurrency 50", Jobs::Prioritized, many, 50, Some(2.2), Some(1.6)),
+    ];
+    for (what, kind, jobs, concurrency, node, crate_) in rows {
+        let mut comparison = Comparison::default();
+        for _ in 0..pace.rounds {
+            for peer in peers::ALL {
+                let redis = RedisServer::start().await;
+                fill(&redis, kind, jobs).await;
+                comparison.push(peer, drain(&redis, peer.work(&redis, concurrency), jobs).await);
+            }
+        }
+        let what = format!("{} jobs, {what}", Number(jobs as f64));
+        comparison.row(report, &what, node, crate_);
+        if concurrency == 50 && kind == Jobs::Standard {
+            comparison.memory_row(report, "memory of the worker, concurrency 50", 15.0);
+        }
+    }
+    let mut comparison = Comparison::default();
+    for _ in 0..pace.rounds {
+        for peer in peers::ALL {
+            let redis = RedisServer::start().await;
+            let worker = peer.work(&redis, 50);
+            let adding = Adding::OneByOne { at_once: AT_ONCE };
+            let (side, _) =
+                tokio::join!(drain(&redis, worker, pace.plain_jobs), peer.add(&redis, pace.plain_jobs, adding));
+            comparison.push(peer, side);
+        }
+    }
+    comparison.row(report, "a producer (50 adds at once) and a worker (concurrency 50) together", Some(2.2), Some(1.6));
+    let mut whole = Comparison::default();
+    for _ in 0..pace.rounds {
+        let redis = RedisServer::start().await;
+        fill(&redis, Jobs::Standard, pace.plain_jobs).await;
+        let folder = TempDir::with_prefix("onetake-engine-").expect("the temporary folder can be written");
+        whole.push(Peer::Ours, drain(&redis, server(&redis, &folder), pace.plain_jobs).await);
+    }
+    whole.note(report, "for comparison: a whole server (SQLite, HTTP) at concurrency 50");
+}
+
+async fn add(report: &mut Report, pace: &Pace) {
+    report.section(
+        "Adding, beside BullMQ",
+        "Jobs of 200 bytes of JSON, one producer process and no worker. One by one: 50 adds are under way at once, each \
+         awaited by itself. Bulk: calls of 1,000, one after the other. HTTP: `POST /v1/queues/{queue}/jobs` at a whole \
+         server, whose Redis keeps an append-only file; Node's adds beside it go to a Redis without one.",
+    );
+    let rows = [
+        ("one by one, 50 at once", Adding::OneByOne { at_once: AT_ONCE }, 2.5, 1.6),
+        ("in bulk", Adding::Bulk, 5.0, 3.0),
+    ];
+    for (what, adding, node, crate_) in rows {
+        let mut comparison = Comparison::default();
+        let mut kept = Comparison::default();
+        for _ in 0..pace.rounds {
+            for peer in peers::ALL {
+                let redis = RedisServer::start().await;
+                let bytes = used_memory(&redis).await;
+                let cpu = redis_seconds(&redis).await;
+                let seconds = peer.add(&redis, pace.plain_jobs, adding).await;
+                let count = pace.plain_jobs as f64;
+                let (cpu, bytes) = (redis_seconds(&redis).await - cpu, used_memory(&redis).await - bytes);
+                comparison.push(peer, Side { rate: count / seconds, redis_us: cpu / count * 1e6, memory: 0.0 });
+                kept.push(peer, Side { rate: 0.0, redis_us: 0.0, memory: bytes / count });
+            }
+        }
+        comparison.row(report, what, Some(node), Some(crate_));
+        if matches!(adding, Adding::OneByOne { .. }) {
+            kept.bytes_row(report, "Redis' memory per waiting job, its events included");
+        }
+    }
+    let mut whole = Comparison::default();
+    for _ in 0..pace.rounds {
+        for peer in peers::ALL {
+            let redis = RedisServer::start().await;
+            let count = pace.plain_jobs;
+            let cpu = redis_seconds(&redis).await;
+            peer.add(&redis, count, Adding::OneByOne { at_once: AT_ONCE }).await;
+            drain(&redis, peer.work(&redis, 50), count).await;
+            let cpu = redis_seconds(&redis).await - cpu;
+            whole.push(peer, Side { rate: 0.0, redis_us: cpu / count as f64 * 1e6, memory: 0.0 });
+        }
+    }
+    whole.redis_row(report, "Redis' processor time, from the add to the end of a job", 0.5);
+    http(report, pace).await;
+}
+
+/// Adds over HTTP, beside Node's own.
+async fn http(report: &mut Report, pace: &Pace) {
+    let scene = Scene::start(StoreKind::Sqlite).await;
+    scene.pause("plain").await;
+    let mut comparison = Comparison::default();
+    for _ in 0..pace.rounds {
+        let redis = RedisServer::start().await;
+        let seconds = Peer::Node.add(&redis, pace.plain_jobs, Adding::OneByOne { at_once: AT_ONCE }).await;
+        let rate = pace.plain_jobs as f64 / seconds;
+        comparison.push(Peer::Node, Side { rate, ..Side::default() });
+        let adds = scene.wishes("plain", AT_ONCE as usize, Until::Requests(pace.plain_jobs));
+        let measured = run(&Load { body: Body::Plain, status: 201, ..adds }).await;
+        comparison.push(Peer::Ours, Side { rate: measured.rate(), ..Side::default() });
+    }
+    comparison.row(report, "over HTTP, 50 connections", Some(0.5), None);
+    scene.end().await;
+}
+
+/// Until `jobs` of the queue of `redis` are worked off by `worker`, which is killed then.
+async fn drain(redis: &RedisServer, mut worker: Process, jobs: u64) -> Side {
     let done = async || redis.ask(&["ZCARD", &format!("bull:{QUEUE}:completed")]).await.number().unsigned_abs();
     let gives_up = Instant::now() + PATIENCE;
     let until = async |least: u64| loop {
@@ -98,97 +179,67 @@ async fn drain(peer: Peer, concurrency: u32, jobs: u64) -> Drained {
         if count >= least {
             return (Instant::now(), count);
         }
-        assert!(Instant::now() < gives_up, "the queue is not worked off: {count} of {jobs}");
+        assert!(Instant::now() < gives_up, "the queue is not worked off: {count} of {jobs}: {:?}", worker.log());
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
     let (started, before) = until(HEAD_START.min(jobs / 10)).await;
-    let cpu_before = redis_seconds(&redis).await;
+    let cpu_before = redis_seconds(redis).await;
     let (ended, after) = until(jobs).await;
-    let cpu = redis_seconds(&redis).await - cpu_before;
+    let cpu = redis_seconds(redis).await - cpu_before;
     let count = (after - before) as f64;
     let memory = resident(&worker);
     worker.kill();
-    Drained { rate: count / (ended - started).as_secs_f64(), redis_us: cpu / count * 1e6, memory }
+    Side { rate: count / (ended - started).as_secs_f64(), redis_us: cpu / count * 1e6, memory }
 }
 
-async fn fill(redis: &RedisServer, jobs: u64) {
-    let settings = config::Redis {
-        url: redis.url().into(),
-        prefix: "bull".into(),
-        namespace: "onetake".into(),
-        command_timeout: config::Span(Duration::from_secs(10)),
-        eviction: config::Eviction::Refuse,
-        tls: config::Tls::default(),
-    };
-    let client = Redis::connect(&settings).await.expect("Redis is up");
-    let queue = Queue::new(client, "bull", QueueName::parse(QUEUE).expect("it is a name"));
-    for first in (0..jobs).step_by(1_000) {
-        let add = |number| Add::new("noop", data(number));
-        let adds = (first..(first + 1_000).min(jobs)).map(add).collect();
-        queue.add(adds, Clock::system().now_ms()).await.expect("Redis takes jobs");
-    }
-}
-
-/// 200 bytes of JSON.
-fn data(number: u64) -> Box<RawValue> {
-    let head = format!(r#"{{"number":{number},"name":"Anna","padding":""#);
-    let padding = "x".repeat(198_usize.saturating_sub(head.len()));
-    RawValue::from_string(format!(r#"{head}{padding}"}}"#)).expect("it is JSON")
-}
-
-fn start(peer: Peer, redis: &RedisServer, concurrency: u32, folder: &TempDir) -> Process {
-    let root = env!("CARGO_MANIFEST_DIR");
-    match peer {
-        Peer::Ours => {
-            let config = format!(
-                "[queues.{QUEUE}]\nprocessor = {{ kind = \"builtin\", name = \"noop\" }}\nconcurrency = {concurrency}\n\
-                 keep_completed = 1000000\n"
-            );
-            std::fs::write(folder.path().join("onetake.toml"), config).expect("our folder can be written");
-            Launch::new("onetake", env!("CARGO_BIN_EXE_onetake"))
-                .args(["serve", "--bind", "127.0.0.1:0"])
-                .without("ONETAKE_")
-                .env("REDIS_URL", redis.url())
-                .env("DATABASE_URL", format!("sqlite://{}", folder.path().join("onetake.db").display()))
-                .env("ONETAKE_FILES_DIR", folder.path().join("files").display().to_string())
-                .folder(folder.path())
-                .spawn()
+async fn fill(redis: &RedisServer, kind: Jobs, jobs: u64) {
+    let queue = ours::queue(&redis.url(), QUEUE).await;
+    let now = Clock::system().now_ms();
+    let job = |number: u64| {
+        let mut job: Add = ours::job(number);
+        match kind {
+            Jobs::Standard => {}
+            Jobs::Delayed => job.options.delay_ms = 1,
+            Jobs::Prioritized => job.options.priority = 1 + (number % 10) as u32,
         }
-        Peer::Node => Launch::new("node", "node")
-            .args([format!("{root}/tests/node/drain.mjs")])
-            .env("VERSION", "6")
-            .env("REDIS_URL", redis.url())
-            .env("QUEUE", QUEUE)
-            .env("CONCURRENCY", concurrency.to_string())
-            .spawn(),
-        Peer::Crate => Launch::new("crate", format!("{}/release/crate-peer", crate_target()))
-            .args([redis.url(), QUEUE.to_owned(), concurrency.to_string()])
-            .spawn(),
+        job
+    };
+    for first in (0..jobs).step_by(10_000) {
+        // A minute ago: what was delayed is due, and spread over so many milliseconds as producers take.
+        let then = now - 60_000 + i64::try_from(first / 10).expect("a few minutes");
+        queue.add((first..(first + 10_000).min(jobs)).map(job).collect(), then).await.expect("Redis takes jobs");
     }
 }
 
-fn crate_target() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/target/crate-peer").to_owned()
-}
-
-fn build_crate_peer() {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/crate_peer/Cargo.toml");
-    let built = std::process::Command::new("cargo")
-        .args(["build", "--release", "--locked", "--quiet", "--manifest-path", manifest])
-        .args(["--target-dir", &crate_target()])
-        .status();
-    assert!(built.expect("cargo is installed").success(), "the peer of the official crate does not build");
+fn server(redis: &RedisServer, folder: &TempDir) -> Process {
+    let config = format!(
+        "[queues.{QUEUE}]\nprocessor = {{ kind = \"builtin\", name = \"noop\" }}\nconcurrency = 50\nkeep_completed = 1000000\n"
+    );
+    std::fs::write(folder.path().join("onetake.toml"), config).expect("our folder can be written");
+    Launch::new("onetake", env!("CARGO_BIN_EXE_onetake"))
+        .args(["serve", "--bind", "127.0.0.1:0"])
+        .without("ONETAKE_")
+        .env("REDIS_URL", redis.url())
+        .env("DATABASE_URL", format!("sqlite://{}", folder.path().join("onetake.db").display()))
+        .env("ONETAKE_FILES_DIR", folder.path().join("files").display().to_string())
+        .folder(folder.path())
+        .spawn()
 }
 
 /// The processor time that Redis has used.
 async fn redis_seconds(redis: &RedisServer) -> f64 {
-    let info = redis.ask(&["INFO", "cpu"]).await;
+    info(redis, "cpu", "used_cpu_sys:").await + info(redis, "cpu", "used_cpu_user:").await
+}
+
+async fn used_memory(redis: &RedisServer) -> f64 {
+    info(redis, "memory", "used_memory:").await
+}
+
+async fn info(redis: &RedisServer, section: &str, name: &str) -> f64 {
+    let info = redis.ask(&["INFO", section]).await;
     let info = info.text().expect("INFO is a text").to_owned();
-    let field = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)).expect("INFO counts processor time");
-        line.trim().parse::<f64>().expect("it is a number")
-    };
-    field("used_cpu_sys:") + field("used_cpu_user:")
+    let line = info.lines().find_map(|line| line.strip_prefix(name)).expect("INFO counts it");
+    line.trim().parse().expect("it is a number")
 }
 
 /// Bytes in memory.

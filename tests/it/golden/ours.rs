@@ -193,7 +193,7 @@ impl Play<'_> {
             let Some(record) = taken.jobs.pop() else { return Value::Null };
             let job = match runner::admit(record, queue.name(), true) {
                 Ok(job) => job,
-                Err(runner::Refused { id, how }) => {
+                Err(runner::Refused { id, how, .. }) => {
                     let ended = Ended { id, token: TOKEN.into(), how };
                     queue.settle(&[ended], None, self.now).await.expect("Redis is up");
                     taken = queue.take(&take(), self.now).await.expect("Redis is up");
