@@ -51,6 +51,7 @@ use crate::config::Settings;
 use crate::delivery::webhook::Webhook;
 use crate::intake::Intake;
 use crate::lock::Locks;
+use crate::queue::Producer;
 use crate::redis::Redis;
 use crate::runner::{Claims, Controls, Rules};
 use crate::saga::Sagas;
@@ -74,6 +75,7 @@ pub struct Server {
     pub metrics: Option<PrometheusHandle>,
     pub sagas: Sagas,
     pub claims: Claims,
+    pub producer: Producer,
     /// Of the queues that this process works off.
     pub controls: Controls,
     /// What the addresses in answers begin with: the configured public address, or nothing.
@@ -128,6 +130,7 @@ impl Server {
             metrics,
             sagas,
             claims,
+            producer: Producer::start(),
             controls,
             base,
             in_flight: idempotency::InFlight::default(),

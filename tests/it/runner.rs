@@ -9,6 +9,7 @@ use crate::support::store::StoreKind;
 use crate::support::wait::{self, PATIENCE};
 use crate::support::world::World;
 
+mod again;
 mod bounds;
 mod cancel;
 mod limits;

@@ -160,9 +160,9 @@ async fn add_plain(
         options,
     };
     let (now_ms, base) = (state.intake.flights().store().clock().now_ms(), state.base.clone());
+    let producer = state.producer.clone();
     once(state, &caller.principal, asked, raw, async move {
-        let added = queue.add(vec![job], now_ms).await?;
-        let id = added.into_iter().next().map(|added| added.id).unwrap_or_default();
+        let id = producer.add(&queue, job, now_ms).await?.id;
         let name = queue.name().as_str();
         let location = format!("{base}{}", path_of(name, &id));
         let body = json!({"job": {"id": id, "queue": name}}).to_string();

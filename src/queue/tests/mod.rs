@@ -16,6 +16,7 @@ mod metrics;
 mod model;
 mod moves;
 mod parked;
+mod producer;
 mod schedulers;
 mod settle;
 mod stalled;
