@@ -1,7 +1,7 @@
 //! The figures of one row, of all peers, and the ratios of ours to theirs, round by round.
 
 use crate::engine::peers::{self, Peer};
-use crate::figures::{Figures, Number};
+use crate::figures::Figures;
 use crate::report::Report;
 
 /// What one measurement of one peer brought.

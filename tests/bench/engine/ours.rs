@@ -43,7 +43,10 @@ pub fn child(order: &str) {
         let queue = queue(&order.url, &order.queue).await;
         let started = Instant::now();
         match order.task {
-            Task::Work { concurrency } => work(queue, concurrency).await,
+            // As a task: what the runtime itself waits for is polled around its other tasks, and parks it each time.
+            Task::Work { concurrency } => {
+                tokio::spawn(work(queue, concurrency)).await.expect("it works until it is killed")
+            }
             Task::Add { jobs, at_once } => add(&queue, jobs, at_once).await,
             Task::Bulk { jobs } => bulk(&queue, jobs).await,
         }
