@@ -42,6 +42,9 @@ use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::{On, Workloads};
 
+/// Runs of the queue `mail`, which is left to workers elsewhere otherwise, are this server's.
+const MAIL_IS_MADE_HERE: &str = "[queues.mail]\nprocessor = { kind = 'builtin', name = 'echo' }\n";
+
 struct World {
     state: AppState,
     app: Router,
@@ -71,7 +74,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let ours = format!(
             "files_dir = '{0}'\n[store]\nurl = 'sqlite://{0}/t.db'\n[redis]\nurl = '{redis}'\n\
-             [queues.mail]\n[queues.letters.dedupe]\nfields = ['to', 'kind']\ndefaults = {{ kind = 'note' }}\n\
+             [queues.mail]\n[queues.letters]\nprocessor = {{ kind = 'builtin', name = 'echo' }}\n\
+             [queues.letters.dedupe]\nfields = ['to', 'kind']\ndefaults = {{ kind = 'note' }}\n\
              [webhook]\nsecret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'\n",
             dir.path().display()
         );

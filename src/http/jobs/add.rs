@@ -119,11 +119,11 @@ pub(in crate::http) async fn create(
         }
         Kind::Plain | Kind::Intake => {
             let entry = entry.ok_or_else(Problem::queue_unknown)?;
-            if entry.settings.is_pulled() {
-                return Err(Problem::field(
-                    "dedupe",
-                    "runs are made by this server, and the jobs of this queue by others",
-                ));
+            let wish = wish.submit(&state, entry)?;
+            // No server would take its runs: they would stay open, and their askers wait, for ever.
+            if entry.settings.processor.is_none() || entry.settings.is_pulled() {
+                let detail = "runs are made by Onetake, and this queue has no processor of its own: declare one";
+                return Err(Problem::field("dedupe", detail));
             }
             let wish = wish.submit(&state, entry)?;
             let repeatable = asked.begin(&state, &caller.principal, &raw)?;

@@ -60,7 +60,7 @@ async fn a_body_without_a_length_is_bounded_too() {
 
 #[tokio::test]
 async fn a_job_that_makes_no_sense_is_refused_with_the_field() {
-    let world = World::new().await;
+    let world = World::with(MAIL_IS_MADE_HERE).await;
     let key = |key: &str| json!({"dedupe": {"key": key}});
     for (queue, body, code, field) in [
         ("a%20b", json!({}), "invalid_field", "queue"),
