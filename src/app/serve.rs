@@ -20,6 +20,9 @@ use crate::dedupe::What;
 use crate::http;
 use crate::runner::Consumer;
 
+/// How often measured times are added to their histograms.
+const SUM_UP_EVERY: Duration = Duration::from_secs(5);
+
 /// Runs a server until it is told to stop.
 ///
 /// # Errors
@@ -39,6 +42,7 @@ where
     let role = parts.settings.role;
     let stop = CancellationToken::new();
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    spawn(&mut tasks, "metrics", sum_up(metrics.clone(), stop.clone()));
 
     let (dropped, to_publish) = tokio::sync::mpsc::channel(1);
     drop(dropped);
@@ -155,6 +159,19 @@ fn after(stop: &CancellationToken) -> CancellationToken {
         token.cancel();
     });
     later
+}
+
+/// Each measured time is kept until it is added to its histogram: without this, and without anybody who reads the metrics,
+/// they would pile up for as long as the server runs.
+async fn sum_up(metrics: PrometheusHandle, stop: CancellationToken) {
+    let sum_up = async {
+        loop {
+            tokio::time::sleep(SUM_UP_EVERY).await;
+            metrics.run_upkeep();
+        }
+    };
+    // Dropped: what is added up at the next reading as well.
+    stop.run_until_cancelled(sum_up).await;
 }
 
 async fn told_to_stop() {
