@@ -17,6 +17,7 @@ use super::output::Column;
 use super::request::Page;
 use super::{Context, Ended};
 use crate::clock::{Span, millis};
+use crate::config::LOCK_VARIABLES;
 use crate::id;
 use crate::processor::group::Group;
 
@@ -195,7 +196,7 @@ impl Run {
         Group::prepare();
         let mut command = Program::new(program);
         command.args(args).process_group(0).kill_on_drop(true);
-        command.env("ONETAKE_LOCK", &self.name).env("ONETAKE_FENCING_TOKEN", held.fence.to_string());
+        command.envs(LOCK_VARIABLES.into_iter().zip([self.name.clone(), held.fence.to_string()]));
         if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             // A group of its own is no terminal's foreground: reading from it would stop the command.
             command.stdin(std::process::Stdio::null());

@@ -21,9 +21,18 @@ const FILE: &str = "onetake.toml";
 
 const PREFIX: &str = "ONETAKE_";
 
-/// Variables with our prefix that are no settings: the command line and the tests read them.
-const NO_SETTINGS: [&str; 5] =
-    ["ONETAKE_CONFIG", "ONETAKE_SERVER", "ONETAKE_API_KEY", "ONETAKE_FAULT", "ONETAKE_CLOCK_SKEW_MS"];
+/// What `onetake lock run` tells its command: which lock it holds, and the fencing token.
+pub const LOCK_VARIABLES: [&str; 2] = ["ONETAKE_LOCK", "ONETAKE_FENCING_TOKEN"];
+
+/// Variables with our prefix that are no settings: the command line, the Compose file and the tests read them.
+const NO_SETTINGS: [&str; 6] = [
+    "ONETAKE_CONFIG",
+    "ONETAKE_SERVER",
+    "ONETAKE_API_KEY",
+    "ONETAKE_ADMIN_KEY",
+    "ONETAKE_FAULT",
+    "ONETAKE_CLOCK_SKEW_MS",
+];
 
 /// Names that other tools use for the same things. The long spelling wins over these.
 const ALIASES: [(&str, &str); 3] =
@@ -133,7 +142,9 @@ fn environment(options: &Options, defaults: &Layer, layers: &[Layer]) -> Layer {
     for (name, value) in &options.environment {
         let upper = name.to_ascii_uppercase();
         let Some(path) = upper.strip_prefix(PREFIX) else { continue };
-        if NO_SETTINGS.contains(&upper.as_str()) || is_service_link(path) {
+        let name_of_ours = upper.as_str();
+        let is_for_others = NO_SETTINGS.contains(&name_of_ours) || LOCK_VARIABLES.contains(&name_of_ours);
+        if is_for_others || is_service_link(path) {
             continue;
         }
         let mut key = split(&path.to_lowercase(), "__");
@@ -363,6 +374,18 @@ mod tests {
     fn variables_that_are_no_settings_are_left_alone() {
         let variables = ["ONETAKE_SERVER", "ONETAKE_PORT", "ONETAKE_PORT_7700_TCP", "ONETAKE_REDIS_SERVICE_HOST"];
         loaded("", &variables.map(|name| (name, "tcp://10.0.0.1:7700")));
+        loaded("", &LOCK_VARIABLES.map(|name| (name, "nightly")));
+    }
+
+    #[test]
+    fn variables_that_our_own_files_set_keep_no_server_from_starting() {
+        let files = [include_str!("../../docker-compose.yml"), include_str!("../../Dockerfile")];
+        for name in files.iter().flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')) {
+            if name.len() > PREFIX.len() && name.starts_with(PREFIX) && !name.contains("__") {
+                let value = if name == "ONETAKE_ROLE" { "all" } else { "x" };
+                loaded("", &[(name, value)]);
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod show;
 
 pub use check::{BUILTIN_PROCESSORS, Problem, check};
 pub use layer::{Flag, Origin};
+pub(crate) use load::LOCK_VARIABLES;
 pub use load::{DEFAULTS, Entry, Error, Loaded, Options, load};
 pub use settings::*;
 pub use show::{Row, masked};
