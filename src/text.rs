@@ -1,5 +1,11 @@
 //! Text of people's own: one spelling for comparing, and which characters cannot be seen.
 
+mod plain;
+mod reason;
+pub mod template;
+
+pub use plain::{in_plain_words, plainly};
+pub use reason::Reason;
 use unicode_normalization::UnicodeNormalization;
 
 /// The spelling by which two texts are the same: Unicode NFKC, trimmed, inner blanks collapsed, lower case.

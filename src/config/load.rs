@@ -12,6 +12,7 @@ use figment::value::{Dict, Value};
 use super::layer::{Flag, Layer, Origin, find, leaves};
 use super::settings::{Queue, Settings};
 use super::show::is_secret;
+use crate::text::{in_plain_words, plainly};
 
 /// The annotated defaults, as they are printed by `onetake config default`.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -211,16 +212,29 @@ fn explain(error: figment::Error, origins: &BTreeMap<String, Origin>) -> Error {
             Error::Value { origin: origin_of(&at, origins), key: at, message: "expected a text in quotes".to_owned() }
         }
         Kind::InvalidType(found, expected) => {
-            // A setting that is a table is a struct to serde; that word means nothing in a file.
-            let expected = if expected.starts_with("struct ") { "a table".to_owned() } else { expected };
-            let message = format!("found {found}, expected {expected}");
+            let message = format!("found {found}, expected {}", in_a_file(&expected));
             Error::Value { origin: origin_of(&at, origins), key: at, message }
         }
         Kind::UnknownVariant(found, known) => {
             let message = format!("found \"{found}\", expected one of {}", known.join(", "));
             Error::Value { origin: origin_of(&at, origins), key: at, message }
         }
-        kind => Error::Value { origin: origin_of(&at, origins), key: at, message: kind.to_string() },
+        Kind::InvalidValue(found, expected) => {
+            let message = format!("found {found}, expected {}", in_a_file(&expected));
+            Error::Value { origin: origin_of(&at, origins), key: at, message }
+        }
+        kind => {
+            let message = in_plain_words(&kind.to_string());
+            Error::Value { origin: origin_of(&at, origins), key: at, message }
+        }
+    }
+}
+
+/// What is an object elsewhere is a table there.
+fn in_a_file(expected: &str) -> String {
+    match plainly(expected) {
+        object if object == "an object" => "a table".to_owned(),
+        other => other,
     }
 }
 
@@ -407,7 +421,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_told_with_its_place_and_what_is_expected() {
         let message = refused("[http]\n\nbody_limit = \"big\"\n", &[]);
-        assert_eq!(message, "http.body_limit (onetake.toml:3): found string \"big\", expected usize");
+        assert_eq!(message, "http.body_limit (onetake.toml:3): found string \"big\", expected a whole number from 0");
         let message = refused("", &[("ONETAKE_RUNNER__LEASE", "30")]);
         let place = "runner.lease (environment variable ONETAKE_RUNNER__LEASE)";
         assert_eq!(message, format!("{place}: \"30\" needs a unit: ms, s, m, h or d"));

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Enqueue, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{Json, Path, Query};
+use super::input::{Json, Path, Query, object, objects};
 use super::jobs::{Options, data_or_empty, path_of, unknown};
 use super::problem::{Code, Problem};
 use super::queues::{find, now};
@@ -41,11 +41,11 @@ pub(super) struct Wish {
     /// Any JSON; `{}` if it is not given.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     options: Options,
     /// Of a child: what its failure means for its parent. Not given: the parent waits until the child is retried or removed.
     on_failure: Option<Policy>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     #[schema(no_recursion)]
     children: Vec<Wish>,
 }

@@ -3,6 +3,8 @@
 //! A body is JSON whatever its content type says. How long it takes, how large and how deep it is, are bounded here;
 //! what is wrong with it is told with the name of the field.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -12,11 +14,14 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use bytes::BytesMut;
 use futures::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::AppState;
 use super::problem::{Code, Problem};
+use crate::text::in_plain_words;
 
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(20);
@@ -41,6 +46,66 @@ pub struct Query<T>(pub T);
 
 /// The parts of the path.
 pub struct Path<T>(pub T);
+
+/// What is looked for, in a query or a path. No name has a NUL, and Postgres takes no text with one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.contains('\0') {
+            return Err(serde::de::Error::custom("no name has a NUL character"));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// What stands in an object. Left to itself, serde takes a list of the fields' values as well, in an order that nobody was
+/// told: `[true]` would be a body in which the first field is true.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<T, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// For a field that is an object.
+///
+/// # Errors
+/// It is something else, or does not fit.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
+}
+
+/// For a field that is an object, null or not given. It needs a `default`.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_if_any<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
+}
+
+/// For a field that is a list of objects.
+///
+/// # Errors
+/// As [`object`].
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|object| object.0).collect())
+}
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = Problem;
@@ -124,20 +189,24 @@ fn parse<T: DeserializeOwned>(text: &[u8], deepest: usize) -> Result<T, Problem>
         return Err(Problem::new(Code::JsonTooDeep, format!("JSON may be nested {deepest} levels deep at most")));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        told(&field, &error.into_inner())
+        told(&field, &error.into_inner(), text)
     })?;
-    json.end().map_err(|error| told("", &error))?;
+    json.end().map_err(|error| told("", &error, text))?;
     Ok(value)
 }
 
-fn told(field: &str, error: &serde_json::Error) -> Problem {
+fn told(field: &str, error: &serde_json::Error, body: &[u8]) -> Problem {
     let text = error.to_string();
     if error.classify() != Category::Data {
         return Problem::new(Code::InvalidJson, text);
     }
-    misshapen(field, text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason))
+    // A number in place of one of some names is a fault of grammar to serde_json.
+    if reason == "expected value" && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        return misshapen(field, "expected one of the known names");
+    }
+    Problem::new(Code::InvalidJson, text)
 }
 
 /// `field` is "." or empty for the whole.
@@ -154,7 +223,7 @@ fn misshapen(field: &str, reason: &str) -> Problem {
         _ if parent.is_empty() => "body".to_owned(),
         _ => parent.to_owned(),
     };
-    Problem::field(field, reason.to_owned())
+    Problem::field(field, in_plain_words(reason))
 }
 
 /// How deeply arrays and objects are nested, at most. What stands in strings does not count.
@@ -187,6 +256,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Outer {
         #[expect(dead_code, reason = "only how it fails to be read matters")]
+        #[serde(deserialize_with = "object")]
         inner: Inner,
         data: Option<Box<serde_json::value::RawValue>>,
     }
@@ -214,7 +284,9 @@ mod tests {
         assert_eq!(refusal(r#"{"inner":{"n":"x"}}"#), (Code::InvalidField, field("inner.n")));
         assert_eq!(refusal(r#"{"inner":{"n":1,"m":2}}"#), (Code::InvalidField, field("inner.m")));
         assert_eq!(refusal(r#"{"inner":{"n":1},"other":2}"#), (Code::InvalidField, field("other")));
-        assert_eq!(refusal("[]").0, Code::InvalidField);
+        assert_eq!(refusal("[]"), (Code::InvalidField, field("body")));
+        assert_eq!(refusal(r#"[{"n":1}, null]"#), (Code::InvalidField, field("body")), "no list of the fields' values");
+        assert_eq!(refusal(r#"{"inner":[1]}"#), (Code::InvalidField, field("inner")));
         assert_eq!(refusal(&"[".repeat(1000)).0, Code::JsonTooDeep);
     }
 

@@ -12,9 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Operate, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{Json, Path, Query, Raw};
-use super::jobs::Options;
-use super::page::Limit;
+use super::input::{Json, Path, Query, Raw, object};
+use super::jobs::{Options, data_or_empty};
+use super::page::{Limit, Start};
 use super::problem::{Code, Problem};
 use super::queues::find;
 use super::submit::Name;
@@ -53,12 +53,12 @@ pub(super) struct Wish {
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     /// Of the runs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     options: Options,
 }
 
 #[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected milliseconds since 1970, or a time as RFC 3339 writes it")]
 enum Moment {
     Ms(i64),
     Written(Timestamp),
@@ -172,7 +172,7 @@ impl Wish {
             end_ms: self.end_date.map(Moment::ms),
             immediately: self.immediately,
             name: self.name.map(|name| name.0),
-            data: self.data.unwrap_or_else(|| RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")),
+            data: data_or_empty(self.data),
             // What is not given is as the queue is declared, for whoever takes a run here.
             options: self.options.for_queue(None),
         })

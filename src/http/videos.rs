@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::{Caller, Enqueue, Operate};
 use super::idempotency::{Answer, Asked, once};
-use super::input::Json;
+use super::input::{Json, objects};
 use super::problem::Problem;
 use super::submit::{Name, submit};
 use super::view::{RequestBody, to_json};
@@ -45,6 +45,7 @@ pub(super) struct Wish {
 #[serde(deny_unknown_fields)]
 #[schema(as = VideoImport)]
 pub(super) struct Import {
+    #[serde(deserialize_with = "objects")]
     items: Vec<ImportItem>,
 }
 

@@ -17,6 +17,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::text::in_plain_words;
+
 /// The longest wait for one job.
 const LONGEST_DELAY: Duration = Duration::from_secs(366 * 86_400);
 /// The longest time for which one job may hold a whole queue up.
@@ -66,7 +68,8 @@ impl Unfinished {
     /// # Errors
     /// Why this says nothing about a job.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
-        let Said { next, ms, data } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let Said { next, ms, data } =
+            serde_json::from_slice(text).map_err(|error| in_plain_words(&error.to_string()))?;
         let span = |longest: Duration| match ms.map(Duration::from_millis) {
             None => Err("\"ms\" is missing".to_owned()),
             Some(span) if span > longest => Err(format!("\"ms\" is {} at most", longest.as_millis())),

@@ -15,7 +15,7 @@ use crate::delivery::webhook::UrlError;
 use crate::http::AppState;
 use crate::http::auth::{Caller, Enqueue};
 use crate::http::idempotency::{Answer, Asked, once};
-use crate::http::input::{Json, Path};
+use crate::http::input::{Json, Path, object, object_if_any};
 use crate::http::problem::Problem;
 use crate::http::queues::find;
 use crate::http::submit::{Name, submit};
@@ -38,9 +38,11 @@ pub(in crate::http) struct Wish {
     /// Any JSON; `{}` if it is not given.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     options: Options,
+    #[serde(default, deserialize_with = "object_if_any")]
     dedupe: Option<Dedupe>,
+    #[serde(default, deserialize_with = "object_if_any")]
     subscriber: Option<Subscriber>,
     /// Of the headers.
     #[serde(skip)]
