@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::path::ErrorKind as PathError;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_LENGTH;
@@ -154,7 +155,14 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(PathRejection::MissingPathParams(error)) => Err(Problem::internal(error)),
-            Err(_) => Err(Problem::field("path", "the path is not percent-encoded UTF-8")),
+            Err(PathRejection::FailedToDeserializePathParams(error)) => Err(Problem::field(
+                "path",
+                match error.into_kind() {
+                    PathError::Message(reason) | PathError::DeserializeError { message: reason, .. } => reason,
+                    _ => "the path is not percent-encoded UTF-8".to_owned(),
+                },
+            )),
+            Err(_) => Err(Problem::field("path", "the path cannot be read")),
         }
     }
 }

@@ -22,9 +22,9 @@ use super::view::to_json;
 use crate::config::Span;
 use crate::id;
 use crate::lock::{self, Acquired, Fast, FastWanted, Forced, Holder, LockName, Owned, Wanted};
+use crate::text::Reason;
 
 const LONGEST_NOTE: usize = 200;
-const LONGEST_REASON: usize = 500;
 const LONGEST_REQUEST_ID: usize = 255;
 
 /// Locks (leases, not fast ones) that are held or were, those granted last first.
@@ -41,10 +41,7 @@ pub(super) async fn list(
         "free" => Some(false),
         _ => return Err(Problem::field("state", "the states are held, free")),
     };
-    let (locks, prefix, principal) = (&state.locks, &filter.prefix, &filter.holder);
-    if prefix.contains('\0') || principal.contains('\0') {
-        return Err(Problem::field("prefix", "no name has such a character"));
-    }
+    let (locks, prefix, principal) = (&state.locks, &filter.prefix.0, &filter.holder.0);
     let fetch = |before, limit| async move {
         locks.list(&lock::Filter { prefix: prefix.clone(), is_held, principal: principal.clone(), before, limit }).await
     };
@@ -177,13 +174,9 @@ pub(super) async fn force_release(
     asked: Asked,
     State(state): State<AppState>,
     Path(name): Path<String>,
-    Json { value: Force { reason }, raw }: Json<Force>,
+    Json { value: Force { reason: Reason(reason) }, raw }: Json<Force>,
 ) -> Result<Response, Problem> {
     let name = parse(&name)?;
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > LONGEST_REASON || reason.contains('\0') {
-        return Err(Problem::field("reason", format!("a reason has 1 to {LONGEST_REASON} characters")));
-    }
     let (server, by) = (state.clone(), caller.principal.id.to_string());
     once(&state, &caller.principal, asked, &raw, async move {
         match server.locks.force_release(&name, &by, &reason).await? {

@@ -71,6 +71,7 @@ impl<'de> Deserialize<'de> for PlaceCursor {
             return Ok(Self(None));
         }
         let place = URL_SAFE_NO_PAD.decode(&text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        let place = place.filter(|(_, id): &(Millis, String)| !id.contains('\0'));
         place.map(|place| Self(Some(place))).ok_or_else(|| serde::de::Error::custom("this is no cursor of ours"))
     }
 }
@@ -143,7 +144,8 @@ mod tests {
         let place = PlaceCursor(Some((7, "слот ':'".into())));
         assert_eq!(read(&place.to_string()).unwrap(), place);
         assert_eq!(read("").unwrap(), PlaceCursor(None));
-        for wrong in ["x", "W10", "018f", "\u{0}"] {
+        let forged = PlaceCursor(Some((7, "a\0".into()))).to_string();
+        for wrong in ["x", "W10", "018f", "\u{0}", &forged] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

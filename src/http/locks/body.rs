@@ -9,9 +9,11 @@ use crate::clock::millis;
 use crate::config::Span;
 use crate::http::AppState;
 use crate::http::idempotency::Answer;
+use crate::http::input::Text;
 use crate::http::page::{Cursor, Limit};
 use crate::http::view::{rfc3339, to_json};
 use crate::lock::{AuditEntry, Grant, LeaseView, LockName};
+use crate::text::Reason;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +60,8 @@ pub(in crate::http) struct Release {
 #[schema(as = LockForce)]
 pub(in crate::http) struct Force {
     /// Kept in the audit.
-    pub reason: String,
+    #[schema(value_type = String)]
+    pub reason: Reason,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -66,13 +69,15 @@ pub(in crate::http) struct Force {
 pub(in crate::http) struct Filter {
     /// What the names begin with.
     #[serde(default)]
-    pub prefix: String,
+    #[param(value_type = Option<String>)]
+    pub prefix: Text,
     /// `held` or `free`.
     #[serde(default)]
     pub state: String,
     /// Whose they are: the id of an API key.
     #[serde(default)]
-    pub holder: String,
+    #[param(value_type = Option<String>)]
+    pub holder: Text,
     #[serde(default)]
     #[param(value_type = Option<String>)]
     pub cursor: Cursor,
