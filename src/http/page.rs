@@ -15,6 +15,8 @@ use crate::store;
 /// Where to go on, and how many items at most.
 const DEFAULT_LIMIT: u32 = 50;
 const LARGEST_LIMIT: u32 = 200;
+/// 2^53.
+const FURTHEST: u64 = 9_007_199_254_740_992;
 /// Rows that one call looks at to fill a page by a filter that SQL does not know.
 const ROUNDS: usize = 20;
 
@@ -33,6 +35,19 @@ impl<'de> Deserialize<'de> for Limit {
         match u32::deserialize(deserializer)? {
             0 => Err(serde::de::Error::custom("a page has at least one item")),
             limit => Ok(Self(limit.min(LARGEST_LIMIT))),
+        }
+    }
+}
+
+/// How many items to leave out. Redis counts further, but nobody can mean that, and JSON numbers of other languages cannot.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start(pub u64);
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u64::deserialize(deserializer)? {
+            start if start > FURTHEST => Err(serde::de::Error::custom(format!("at most {FURTHEST}"))),
+            start => Ok(Self(start)),
         }
     }
 }

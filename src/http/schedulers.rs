@@ -116,7 +116,8 @@ pub(super) struct PageBody {
 pub(super) struct Filter {
     /// How many to leave out.
     #[serde(default)]
-    start: u64,
+    #[param(value_type = Option<u64>)]
+    start: Start,
     #[serde(default)]
     #[param(value_type = Option<u32>)]
     limit: Limit,
@@ -201,9 +202,9 @@ pub(super) async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<Response, Problem> {
     let (queue, _) = find(&state, &name)?;
-    let (schedulers, total) = queue.schedulers(filter.start, filter.limit.0).await?;
+    let (schedulers, total) = queue.schedulers(filter.start.0, filter.limit.0).await?;
     let items = schedulers.into_iter().map(|scheduler| SchedulerBody::of(&queue, scheduler)).collect();
-    let end = filter.start.saturating_add(u64::from(filter.limit.0));
+    let end = filter.start.0.saturating_add(u64::from(filter.limit.0));
     Ok(Answer::ok(to_json(&PageBody { items, next: (end < total).then_some(end), total })).into_response())
 }
 

@@ -11,7 +11,7 @@ use crate::http::AppState;
 use crate::http::auth::{Caller, Read};
 use crate::http::idempotency::Answer;
 use crate::http::input::{Path, Query};
-use crate::http::page::{Limit, Page};
+use crate::http::page::{Limit, Page, Start};
 use crate::http::problem::Problem;
 use crate::http::queues::find;
 use crate::http::view::to_json;
@@ -51,7 +51,8 @@ pub(in crate::http) struct ChildBody {
 pub(in crate::http) struct LogFilter {
     /// How many lines to leave out.
     #[serde(default)]
-    start: u64,
+    #[param(value_type = Option<u64>)]
+    start: Start,
     #[serde(default)]
     #[param(value_type = Option<u32>)]
     limit: Limit,
@@ -137,8 +138,8 @@ pub(in crate::http) async fn logs(
     Query(filter): Query<LogFilter>,
 ) -> Result<Response, Problem> {
     let (queue, _) = find(&state, &name)?;
-    let (items, count) = queue.logs(&id, filter.start, filter.limit.0).await?.ok_or_else(unknown)?;
-    let end = filter.start.saturating_add(items.len() as u64);
+    let (items, count) = queue.logs(&id, filter.start.0, filter.limit.0).await?.ok_or_else(unknown)?;
+    let end = filter.start.0.saturating_add(items.len() as u64);
     let next = (end < count && !items.is_empty()).then_some(end);
     Ok(Answer::ok(to_json(&LogBody { items, next, count })).into_response())
 }
