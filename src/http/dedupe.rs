@@ -22,6 +22,7 @@ const STATES: [&str; 6] = ["pending", "running", "succeeded", "failed", "cancell
 const SUBSCRIBERS: u32 = 1000;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// The queue.

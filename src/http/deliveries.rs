@@ -19,6 +19,7 @@ const STATES: [&str; 5] = ["queued", "leased", "delivered", "suppressed", "dead"
 const CHANNELS: [&str; 5] = ["poll", "mailbox", "telegram", "webhook", "follower"];
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// `queued`, `leased`, `delivered`, `suppressed` or `dead`.

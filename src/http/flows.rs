@@ -74,6 +74,7 @@ pub(super) struct FlowBody {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Shown {
     /// Generations below the job: 10 if it is not given, at most 20.

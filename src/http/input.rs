@@ -207,8 +207,9 @@ fn parse<T: DeserializeOwned>(text: &[u8], deepest: usize) -> Result<T, Problem>
 
 fn told(field: &str, error: &serde_json::Error, body: &[u8]) -> Problem {
     let text = error.to_string();
-    if error.classify() != Category::Data {
-        return Problem::new(Code::InvalidJson, text);
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    if error.classify() == Category::Data {
+        return misshapen(field, reason);
     }
     // A number in place of one of some names is a fault of grammar to serde_json.
     if reason == "expected value" && serde_json::from_slice::<IgnoredAny>(body).is_ok() {

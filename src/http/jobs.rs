@@ -35,6 +35,7 @@ use super::view::to_json;
 use crate::queue::{ChildrenCounts, Counts, Error, Job, Queue, Record, State as JobState};
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// `waiting`, `active`, `delayed`, `prioritized`, `waiting-children`, `completed` or `failed`; all of them if it is

@@ -15,6 +15,7 @@ use super::view::{rfc3339, to_json};
 use crate::delivery::mailbox;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
     #[serde(default)]

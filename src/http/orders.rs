@@ -85,6 +85,7 @@ pub(super) struct Refunded {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     #[serde(default)]
@@ -102,6 +103,7 @@ pub(super) struct Filter {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Payments {
     /// `applied`, `returning`, `returned`, `stuck` or `unknown`.

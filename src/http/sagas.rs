@@ -19,6 +19,7 @@ use crate::text::Reason;
 const STATES: [&str; 7] = ["due", "calling", "unknown", "asking", "confirmed", "compensated", "parked"];
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// `due`, `calling`, `unknown`, `asking`, `confirmed`, `compensated` or `parked`.

@@ -10,6 +10,7 @@ mod pages;
 mod pickup;
 mod queues;
 mod schedulers;
+mod shapes;
 mod slots;
 mod wishes;
 

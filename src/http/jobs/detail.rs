@@ -20,6 +20,7 @@ use crate::queue::{Child, ChildKind};
 const KINDS: [ChildKind; 4] = [ChildKind::Unprocessed, ChildKind::Processed, ChildKind::Ignored, ChildKind::Failed];
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct ChildFilter {
     /// `unprocessed`, `processed`, `ignored` or `failed`; all of them if it is not given.
@@ -47,6 +48,7 @@ pub(in crate::http) struct ChildBody {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct LogFilter {
     /// How many lines to leave out.

@@ -65,6 +65,7 @@ pub(in crate::http) struct Force {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Filter {
     /// What the names begin with.

@@ -63,6 +63,7 @@ pub(in crate::http) struct GroupWish {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct GroupFilter {
     /// The `next` of the page before.
