@@ -20,7 +20,7 @@ macro_rules! script {
 script!(ADD, "add", ["gate", "enqueue", "groups", "remove", "create"]);
 script!(ADD_FLOW, "add_flow", ["gate", "enqueue", "groups", "parent"]);
 script!(CANCEL, "cancel", ["gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish", "metrics"]);
-script!(CANCELLED, "cancelled", []);
+script!(CANCELLED, "cancelled", ["cancelled"]);
 script!(CHANGE_DELAY, "change_delay", ["gate", "enqueue"]);
 script!(CHANGE_PRIORITY, "change_priority", ["gate", "enqueue", "groups"]);
 script!(CHILDREN, "children", []);
@@ -38,7 +38,7 @@ script!(
 );
 script!(GROUPS, "groups", []);
 script!(HALTED_SCHEDULERS, "halted_schedulers", ["gate", "enqueue", "groups", "create", "schedule"]);
-script!(HEARTBEAT, "heartbeat", ["gate", "options"]);
+script!(HEARTBEAT, "heartbeat", ["gate", "options", "cancelled"]);
 script!(IDS, "ids", ["lines"]);
 script!(LEAD_TENDING, "lead_tending", []);
 script!(LEAVE_TENDING, "leave_tending", []);

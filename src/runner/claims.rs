@@ -40,9 +40,20 @@ pub struct Claim {
     /// The token may have taken before, in a call whose answer was lost: what it holds still is answered again.
     pub is_repeatable: bool,
     pub lease: Duration,
+    /// Stands in the jobs as the one who works on them, marked as one who claimed them.
     pub worker: Option<String>,
     /// How long to wait for a job where there is none.
     pub wait: Duration,
+}
+
+/// How the names of those begin who claim jobs. It begins as those of our own workers do: they listen to cancellations, too,
+/// with each heartbeat.
+const CLAIMANT: &str = "onetake-claim";
+
+impl Claim {
+    fn worker_name(&self) -> String {
+        self.worker.as_ref().map_or_else(|| CLAIMANT.to_owned(), |name| format!("{CLAIMANT}:{name}"))
+    }
 }
 
 /// How claims are served.
@@ -156,7 +167,7 @@ impl Inner {
             max: claim.max,
             token: claim.token.clone(),
             lease_ms: millis(claim.lease),
-            worker_name: claim.worker.clone(),
+            worker_name: Some(claim.worker_name()),
         };
         let mut round = 0;
         loop {
