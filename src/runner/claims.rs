@@ -17,7 +17,7 @@ use std::time::Duration;
 use metrics::counter;
 use tokio::time::Instant;
 
-use super::admit::{Refused, admit};
+use super::admit::{Refused, admit, started_too_often};
 use super::{Hold, schedule, upkeep};
 use crate::clock::{Clock, Millis, millis};
 use crate::fault;
@@ -42,6 +42,8 @@ pub struct Claim {
     pub lease: Duration,
     /// Stands in the jobs as the one who works on them, marked as one who claimed them.
     pub worker: Option<String>,
+    /// Of the queue: a job that was taken more often fails, instead of being handed out.
+    pub max_started: Option<u32>,
     /// How long to wait for a job where there is none.
     pub wait: Duration,
 }
@@ -194,7 +196,12 @@ impl Inner {
         let mut left = Handed::nothing(queue, &self.clock, claim, now);
         let mut ended = Vec::new();
         for record in records {
-            match admit(record, queue.name(), true) {
+            let admitted =
+                admit(record, queue.name(), true).and_then(|job| match started_too_often(&job, claim.max_started) {
+                    Some(how) => Err(Refused { id: job.id.clone(), how }),
+                    None => Ok(job),
+                });
+            match admitted {
                 Ok(job) => left.hold(job),
                 Err(Refused { id, how }) => ended.push(Ended { id, token: claim.token.clone(), how }),
             }

@@ -368,6 +368,7 @@ async fn a_claim_that_is_given_up_at_any_point_leaves_nothing_taken() {
         is_repeatable: false,
         lease: Duration::from_secs(3600),
         worker: None,
+        max_started: None,
         wait: Duration::from_millis(wait_ms),
     };
     let adding = {
