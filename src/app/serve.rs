@@ -73,12 +73,15 @@ where
         spawn(&mut tasks, "cancellations", hear_cancelled(&parts, stop.clone()));
     }
 
-    let listener = match role.serves_http() {
-        true => {
-            let bind = &parts.settings.http.bind;
-            Some(TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?)
+    let bind = &parts.settings.http.bind;
+    let listener = match TcpListener::bind(bind).await {
+        Ok(listener) => Some(listener),
+        // Beside a server on the same machine, which has the address: the jobs do not need one.
+        Err(error) if !role.serves_http() => {
+            warn!(%error, "running jobs, but cannot listen on {bind}: nobody sees this runner's health and metrics");
+            None
         }
-        false => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot listen on {bind}")),
     };
     if let Some(listener) = listener {
         let address = listener.local_addr().context("the listener has no address")?;
@@ -89,10 +92,12 @@ where
                 error!(%error, "the listener broke");
             }
         });
-        info!("listening on http://{address}");
+        if role.serves_http() {
+            info!("listening on http://{address}");
+        } else {
+            info!("running jobs; listening on http://{address} for health checks and metrics alone");
+        }
         tokio::spawn(started(address));
-    } else {
-        info!("running jobs; this role answers no HTTP");
     }
 
     let failed = tokio::select! {

@@ -138,9 +138,10 @@ impl Server {
     }
 }
 
-/// The whole API as a service.
+/// The whole API as a service; of a process that only runs jobs, its health and its metrics.
 pub fn router(state: AppState) -> Router {
-    openapi::routes()
+    let routes = if state.settings.role.serves_http() { openapi::routes() } else { openapi::probes() };
+    routes
         .fallback(envelope::not_found)
         .method_not_allowed_fallback(envelope::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(state.clone(), envelope::envelop))

@@ -1,6 +1,7 @@
 //! All routes, and the OpenAPI document that describes them: both from the same list.
 
 use axum::Router;
+use axum::routing::get;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
@@ -125,4 +126,12 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(metrics::show))
         .split_for_parts();
     router.merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
+}
+
+/// What also a process answers that is asked for nothing else.
+pub(super) fn probes() -> Router<AppState> {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::show))
 }
