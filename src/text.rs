@@ -1,4 +1,4 @@
-//! Text of people's own: one spelling for comparing, and which characters cannot be seen.
+//! Text of people's own: one spelling for comparing, and which characters cannot be seen. And text for people.
 
 mod plain;
 mod reason;

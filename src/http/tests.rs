@@ -23,10 +23,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{AppState, Parts, Server, access as keys, router};
+use super::{AppState, Parts, Server, router};
+use crate::access::Access;
 use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -98,6 +100,7 @@ impl World {
         let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
         let settings = Arc::new(settings);
         let sagas = Sagas::new(store.clone(), settings.saga.clone(), BTreeMap::new());
+        let is_local = settings.http.bind.starts_with("127.");
         let state = Server::new(Parts {
             workloads: Workloads::new(&On {
                 store: store.clone(),
@@ -109,7 +112,7 @@ impl World {
             sagas,
             intake,
             locks,
-            access: keys(&settings, store),
+            access: Access::new(store, settings.http.admin_key.expose_secret(), is_local),
             redis,
             files: settings.files_dir.clone(),
             bot: None,
