@@ -19,6 +19,7 @@ use super::view::to_json;
 use crate::catalog::Kind;
 use crate::fault;
 use crate::id::{self, QueueName};
+use crate::processor::given;
 use crate::queue::{
     self, Add, AddedFlow, Branch, ChildKind, ChildrenCounts, Extent, Flow, FlowError, Found, Job, OnFailure, Record,
     State as JobState,
@@ -39,6 +40,7 @@ pub(super) struct Wish {
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
     /// Any JSON; `{}` if it is not given.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     #[serde(default, deserialize_with = "object")]

@@ -20,6 +20,7 @@ use super::queues::find;
 use super::submit::Name;
 use super::view::to_json;
 use crate::catalog::Kind;
+use crate::processor::given;
 use crate::queue::{Queue, Rule, Scheduler, State as JobState, Upsert};
 
 /// Either `every` or `pattern`.
@@ -50,6 +51,7 @@ pub(super) struct Wish {
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
     /// Of the runs: any JSON; `{}` if it is not given.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     /// Of the runs.

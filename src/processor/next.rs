@@ -59,8 +59,11 @@ enum Word {
     Limit,
 }
 
-/// Null is data as well.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+/// For data that may be left out: null is data as well. The field needs a `default`.
+///
+/// # Errors
+/// It is no JSON.
+pub fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 

@@ -22,7 +22,7 @@ use crate::http::submit::{Name, submit};
 use crate::http::view::RequestBody;
 use crate::id;
 use crate::intake::{Deliver, Submit, SubscriberSpec};
-use crate::processor::Trace;
+use crate::processor::{Trace, given};
 use crate::queue::{Add, Queue};
 use crate::retry::Backoff;
 
@@ -36,6 +36,7 @@ pub(in crate::http) struct Wish {
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
     /// Any JSON; `{}` if it is not given.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     #[serde(default, deserialize_with = "object")]
@@ -127,7 +128,6 @@ pub(in crate::http) async fn create(
                 let detail = "runs are made by Onetake, and this queue has no processor of its own: declare one";
                 return Err(Problem::field("dedupe", detail));
             }
-            let wish = wish.submit(&state, entry)?;
             let repeatable = asked.begin(&state, &caller.principal, &raw)?;
             submit(&state, wish, repeatable).await
         }
