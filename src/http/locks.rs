@@ -14,13 +14,14 @@ use body::{Filter, Force, GrantBody, LockBody, Release, Renewal, Wish, fast_body
 
 use super::AppState;
 use super::auth::{Caller, Enqueue, Operate, Read};
-use super::idempotency::{Answer, Asked, once};
+use super::idempotency::{Answer, Asked, once, reused};
 use super::input::{Json, Path, Query};
 use super::page::{Page, fill};
 use super::problem::{Code, Problem};
 use super::view::to_json;
 use crate::config::Span;
 use crate::id;
+use crate::idempotency;
 use crate::lock::{self, Acquired, Fast, FastWanted, Forced, Holder, LockName, Owned, Wanted};
 use crate::text::Reason;
 
@@ -64,7 +65,8 @@ pub(super) async fn show(
 }
 
 /// Acquires a lock, waiting for it if asked to. 409 `lock_busy`: somebody else has it, or had it until the wait was over;
-/// `lock_lost`: this request was granted before, and that grant has ended.
+/// `lock_lost`: this request was granted before, and that grant has ended. 422 `idempotency_key_reused`: the key was first sent
+/// with another wish (a fast lock asks Redis alone, and takes the key for a name only).
 #[utoipa::path(post, path = "/v1/locks/{name}", tag = "locks", request_body = Wish,
     params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = GrantBody), (status = 409), (status = 422)), security(("bearer" = ["enqueue"])))]
@@ -73,9 +75,11 @@ pub(super) async fn acquire(
     asked: Asked,
     State(state): State<AppState>,
     Path(name): Path<String>,
-    Json { value: wish, .. }: Json<Wish>,
+    Json { value: wish, raw }: Json<Wish>,
 ) -> Result<Response, Problem> {
     let name = parse(&name)?;
+    // Of the body's own request id nothing more is asked: whoever sends it says what it stands for.
+    let key = if wish.request_id.is_none() { asked.stored_key(&caller.principal, &raw) } else { None };
     let longest = state.settings.http.max_wait;
     let wait = wish.wait.unwrap_or(Span(Duration::ZERO));
     if wait > longest {
@@ -98,6 +102,11 @@ pub(super) async fn acquire(
             Fast::Taken { owner, left, .. } => Ok(fast_body(&state, &name, Some(&owner), left).into_response()),
             Fast::Busy { principal, note, left } => Err(busy(&name, &principal, &note, left)),
         };
+    }
+    if let Some(key) = key
+        && !idempotency::bind(state.locks.store(), &key).await?
+    {
+        return Err(reused());
     }
     let wanted = Wanted { names: vec![name.clone()], ttl, wait, principal, request, note };
     match state.locks.acquire(wanted).await? {

@@ -20,7 +20,9 @@ use super::{
         title = "Onetake",
         description = "Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.\n\n\
             Errors are problem documents (RFC 9457) with a stable `code`. Lists go on with `cursor`, the `next` of the page \
-            before. Every POST, PUT and DELETE takes an `Idempotency-Key`."
+            before. Every POST, PUT and DELETE takes an `Idempotency-Key`, but for a payment provider's notifications, which \
+            are repeatable as they are. The same key with another body is refused (`idempotency_key_reused`), except where \
+            it only names what was granted: in claims, and for fast locks."
     ),
     components(schemas(ProblemBody, Code)),
     modifiers(&Bearer)

@@ -166,7 +166,7 @@ pub(super) async fn show(
 }
 
 /// Cancels an order that nobody has paid yet.
-#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", request_body = Cancelled,
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", request_body = Option<Cancelled>,
     params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = OrderBody), (status = 403), (status = 404), (status = 409)),
     security(("bearer" = ["enqueue"])))]

@@ -48,6 +48,11 @@ async fn a_lock_goes_through_its_life(kind: StoreKind) {
     let keyed = server.with("idempotency-key", "r1");
     assert_eq!(keyed.post("/v1/locks/reports%2Fdaily", json!({"ttl": "1m"})).await.expect(200)["fencing_token"], fence);
 
+    let other = keyed.post("/v1/locks/reports%2Fdaily", json!({"ttl": "2m"})).await;
+    assert_eq!(code(&other), (422, "idempotency_key_reused".into()), "another wish under the same key");
+    let other = keyed.post("/v1/locks/reports%2Fweekly", json!({"ttl": "1m"})).await;
+    assert_eq!(code(&other), (422, "idempotency_key_reused".into()), "for another lock");
+
     let refused = server.post("/v1/locks/reports%2Fdaily", json!({"ttl": "1m"})).await;
     assert_eq!(code(&refused), (409, "lock_busy".into()));
     assert!(refused.text.contains("host 7"), "it says whose it is: {}", refused.text);
