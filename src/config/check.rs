@@ -121,6 +121,7 @@ fn durations(settings: &Settings, problems: &mut Problems) {
         ("retention.requests", retention.requests),
         ("retention.mailbox", retention.mailbox),
         ("retention.histories", retention.histories),
+        ("retention.sagas", retention.sagas),
         ("retention.files", retention.files),
         ("retention.every", retention.every),
     ];
