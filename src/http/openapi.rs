@@ -116,7 +116,7 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(pickup::orders))
         .routes(routes!(pickup::history))
         .routes(routes!(pickup::show))
-        .routes(routes!(locks::list))
+        .routes(routes!(locks::list, locks::acquire_several))
         .routes(routes!(locks::show, locks::acquire))
         .routes(routes!(locks::renew))
         .routes(routes!(locks::release))

@@ -34,6 +34,23 @@ pub(in crate::http) struct Wish {
     pub fast: bool,
 }
 
+/// Several locks, all or none.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = LocksWish)]
+pub(in crate::http) struct SeveralWish {
+    /// 1 to 32.
+    pub names: Vec<String>,
+    /// Of each, as for one lock.
+    #[schema(value_type = String)]
+    pub ttl: Span,
+    /// How long to wait for all of them.
+    #[schema(value_type = Option<String>)]
+    pub wait: Option<Span>,
+    pub note: Option<String>,
+    pub request_id: Option<String>,
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = LockRenewal)]
@@ -106,6 +123,19 @@ pub(in crate::http) struct GrantBody<'a> {
     pub fast: bool,
 }
 
+/// Several locks in the caller's hands, in the order of their names.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LockGrants)]
+pub(in crate::http) struct GrantsBody<'a> {
+    items: Vec<GrantBody<'a>>,
+}
+
+impl<'a> GrantsBody<'a> {
+    pub fn of(grants: &'a [Grant]) -> Self {
+        Self { items: grants.iter().map(|grant| GrantBody::of(grant, true)).collect() }
+    }
+}
+
 /// A lease as others see it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Lock)]
@@ -139,15 +169,21 @@ pub(in crate::http) struct AuditBody {
     at: String,
 }
 
+impl<'a> GrantBody<'a> {
+    fn of(grant: &'a Grant, is_new: bool) -> Self {
+        Self {
+            name: grant.name.as_str(),
+            owner_token: is_new.then_some(grant.owner.as_str()),
+            fencing_token: Some(grant.fencing_token),
+            expires_at: rfc3339(grant.until_ms),
+            ttl: Span(grant.left),
+            fast: false,
+        }
+    }
+}
+
 pub fn grant_body(grant: &Grant, is_new: bool) -> Answer {
-    Answer::ok(to_json(&GrantBody {
-        name: grant.name.as_str(),
-        owner_token: is_new.then_some(grant.owner.as_str()),
-        fencing_token: Some(grant.fencing_token),
-        expires_at: rfc3339(grant.until_ms),
-        ttl: Span(grant.left),
-        fast: false,
-    }))
+    Answer::ok(to_json(&GrantBody::of(grant, is_new)))
 }
 
 pub fn fast_body(state: &AppState, name: &LockName, owner: Option<&str>, left: Duration) -> Answer {
