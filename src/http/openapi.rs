@@ -130,7 +130,7 @@ pub(super) fn routes() -> Router<AppState> {
     router.merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
 }
 
-/// What also a process answers that is asked for nothing else.
+/// What a process answers that only runs jobs.
 pub(super) fn probes() -> Router<AppState> {
     Router::new()
         .route("/livez", get(health::livez))
