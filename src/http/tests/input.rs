@@ -128,6 +128,18 @@ async fn a_job_that_makes_no_sense_is_refused_with_the_field() {
 }
 
 #[tokio::test]
+async fn a_body_whose_fields_may_all_be_left_out_may_be_left_out_itself() {
+    let world = World::new().await;
+    for body in ["", "{}"] {
+        let cancelled = world.send(Method::POST, "/v1/orders/0000000000000000000000000000abcd/cancel", &[], body).await;
+        assert_eq!(cancelled.status, 404, "{body}: {}", cancelled.text);
+    }
+    let nothing = json!({"user": "u", "reason": " \n"});
+    let refused = world.post("/v1/orders/0000000000000000000000000000abcd/cancel", nothing).await;
+    assert_eq!(refused.problem(422, "invalid_field"), "reason");
+}
+
+#[tokio::test]
 async fn queries_and_ids_are_checked() {
     let world = World::new().await;
     for (path, field) in [

@@ -36,3 +36,23 @@ impl Verbs for Orders {
             .await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_bot_gives_a_reason_as_everybody_does() {
+        let read = |reason: Value| {
+            let wish = json!({"order": "o", "user": 7, "reason": reason});
+            serde_json::from_value::<CancelWish>(wish).map(|wish| wish.reason.map(|reason| reason.0))
+        };
+        assert_eq!(read(json!(" too late ")).unwrap().as_deref(), Some("too late"));
+        assert_eq!(read(Value::Null).unwrap(), None);
+        for bad in ["", " ", "a\u{0}b", &"x".repeat(501)] {
+            assert!(read(json!(bad)).is_err(), "{bad}");
+        }
+    }
+}
