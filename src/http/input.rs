@@ -3,8 +3,6 @@
 //! A body is JSON whatever its content type says. How long it takes, how large and how deep it is, are bounded here;
 //! what is wrong with it is told with the name of the field.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -15,13 +13,13 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use bytes::BytesMut;
 use futures::StreamExt;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::AppState;
 use super::problem::{Code, Problem};
+use super::shape::Object;
+pub use super::shape::{Text, object, object_if_any, objects};
 use crate::text::in_plain_words;
 
 /// How long a body may take to arrive.
@@ -47,66 +45,6 @@ pub struct Query<T>(pub T);
 
 /// The parts of the path.
 pub struct Path<T>(pub T);
-
-/// What is looked for, in a query or a path. No name has a NUL, and Postgres takes no text with one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text(pub String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.contains('\0') {
-            return Err(serde::de::Error::custom("no name has a NUL character"));
-        }
-        Ok(Self(text))
-    }
-}
-
-/// What stands in an object. Left to itself, serde takes a list of the fields' values as well, in an order that nobody was
-/// told: `[true]` would be a body in which the first field is true.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<T, M::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
-    }
-}
-
-/// For a field that is an object.
-///
-/// # Errors
-/// It is something else, or does not fit.
-pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Object::deserialize(deserializer).map(|object| object.0)
-}
-
-/// For a field that is an object, null or not given. It needs a `default`.
-///
-/// # Errors
-/// As [`object`].
-pub fn object_if_any<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
-}
-
-/// For a field that is a list of objects.
-///
-/// # Errors
-/// As [`object`].
-pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|object| object.0).collect())
-}
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = Problem;

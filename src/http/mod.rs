@@ -28,6 +28,7 @@ mod queues;
 mod requests;
 mod sagas;
 mod schedulers;
+mod shape;
 mod slots;
 mod submit;
 #[cfg(test)]
