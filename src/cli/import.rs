@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::in_plain_words;
+use crate::text::{Object, in_plain_words};
 
 /// A video that exists, as the server takes it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -93,7 +93,8 @@ fn json_lines(text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for (line, text) in (1..).zip(text.lines()) {
         if !text.trim().is_empty() {
-            parsed.add(line, serde_json::from_str(text).map_err(|e| plain(&e)));
+            let item = serde_json::from_str(text).map(|Object(item)| item);
+            parsed.add(line, item.map_err(|e| plain(&e)));
         }
     }
     parsed

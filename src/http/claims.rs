@@ -42,7 +42,8 @@ const MOST_LINES: usize = 1_000;
 
 /// Takes jobs to work on them, waiting for one if asked to. Without any the answer has no items.
 ///
-/// Repeated under the same `Idempotency-Key`, it is answered with the jobs that it took and that are still held.
+/// Repeated under the same `Idempotency-Key`, it is answered with the jobs that it took and that are still held, whatever the
+/// body says then: the key names the claim, and no answer is stored.
 #[utoipa::path(post, path = "/v1/queues/{queue}/claims", tag = "claims", request_body = Option<Wish>,
     params(("queue" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = ClaimBody), (status = 404), (status = 409), (status = 422), (status = 503)),

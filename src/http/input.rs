@@ -14,13 +14,13 @@ use axum::http::request::Parts;
 use bytes::BytesMut;
 use futures::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::AppState;
 use super::problem::{Code, Problem};
-use super::shape::Object;
-pub use super::shape::{Text, object, object_if_any, objects};
-use crate::text::in_plain_words;
+use crate::text::{Object, in_plain_words};
+pub use crate::text::{object, object_if_any, objects};
 
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(20);
@@ -45,6 +45,20 @@ pub struct Query<T>(pub T);
 
 /// The parts of the path.
 pub struct Path<T>(pub T);
+
+/// What is looked for, in a query or a path. No name has a NUL, and Postgres takes no text with one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.contains('\0') {
+            return Err(serde::de::Error::custom("no name has a NUL character"));
+        }
+        Ok(Self(text))
+    }
+}
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = Problem;

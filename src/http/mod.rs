@@ -28,7 +28,6 @@ mod queues;
 mod requests;
 mod sagas;
 mod schedulers;
-mod shape;
 mod slots;
 mod submit;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::text::in_plain_words;
+use crate::text::{Object, in_plain_words};
 
 /// The longest wait for one job.
 const LONGEST_DELAY: Duration = Duration::from_secs(366 * 86_400);
@@ -71,7 +71,7 @@ impl Unfinished {
     /// # Errors
     /// Why this says nothing about a job.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
-        let Said { next, ms, data } =
+        let Object(Said { next, ms, data }) =
             serde_json::from_slice(text).map_err(|error| in_plain_words(&error.to_string()))?;
         let span = |longest: Duration| match ms.map(Duration::from_millis) {
             None => Err("\"ms\" is missing".to_owned()),
@@ -126,6 +126,7 @@ mod tests {
             r#"{"next":"limit","ms":86400001}"#,
             r#"{"next":"wait","ms":5}"#,
             r#"{"next":"wait","daat":{}}"#,
+            r#"["wait",null,{}]"#,
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

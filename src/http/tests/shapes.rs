@@ -65,6 +65,14 @@ async fn a_body_of_a_wrong_shape_is_refused_in_plain_words() {
         }
     }
     assert!(refused > 90, "{refused}");
+    // Nor are the objects inside lists.
+    for (path, body, field) in [
+        ("/v1/slots/sync", json!({"slots": [["mon-10", "2030-05-06T10:00:00Z", ""]]}), "slots[0]"),
+        ("/v1/flows", json!({"queue": "mail", "children": [["mail"]]}), "children[0]"),
+        ("/v1/videos/import", json!({"items": [["Anna", null, null, "F1", null]]}), "items[0]"),
+    ] {
+        assert_eq!(world.post(path, body).await.problem(422, "invalid_field"), field, "{path}");
+    }
 }
 
 #[tokio::test]

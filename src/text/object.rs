@@ -1,4 +1,4 @@
-//! What parts of a request must look like, whatever they mean: objects that are no lists, and texts that a database keeps.
+//! JSON objects that are no lists.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,20 +6,6 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-
-/// What is looked for, in a query or a path. No name has a NUL, and Postgres takes no text with one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text(pub String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.contains('\0') {
-            return Err(serde::de::Error::custom("no name has a NUL character"));
-        }
-        Ok(Self(text))
-    }
-}
 
 /// What stands in an object. Left to itself, serde takes a list of the fields' values as well, in an order that nobody was
 /// told: `[true]` would be a body in which the first field is true.
@@ -65,4 +51,25 @@ pub fn object_if_any<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserialize
 /// As [`object`].
 pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|object| object.0).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Wish {
+        force: bool,
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        let read = |text: &str| serde_json::from_str::<Object<Wish>>(text).map(|wish| wish.0.force);
+        assert!(!read("{}").unwrap() && read(r#"{"force":true}"#).unwrap());
+        for list in ["[]", "[true]"] {
+            assert!(serde_json::from_str::<Wish>(list).is_ok(), "serde by itself takes {list}");
+            assert!(read(list).unwrap_err().to_string().contains("expected an object"), "{list}");
+        }
+    }
 }
