@@ -196,6 +196,32 @@ pub async fn keep(store: &Store, key: &Key, answer: &StoredAnswer) -> Result<(),
         .await
 }
 
+/// Binds a key to its request, for a write that is repeatable by itself and must not be answered from a store: whether the
+/// key stands for this request. Whoever comes first binds it.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn bind(store: &Store, key: &Key) -> Result<bool, Error> {
+    let same = |before: &Before| matches!(before, Before::Same(_));
+    if let Some(before) = look(store, key).await? {
+        return Ok(same(&before));
+    }
+    let key = key.clone();
+    store
+        .unit_of_work("idempotency.bind", move |tx| {
+            let key = key.clone();
+            Box::pin(async move {
+                if let Some(before) = take(tx, &key).await? {
+                    return Ok(same(&before));
+                }
+                let nothing = StoredAnswer { status: DONE, body: "{}".to_owned(), location: None };
+                self::store(tx, &key, &nothing).await?;
+                Ok(true)
+            })
+        })
+        .await
+}
+
 /// What is known of each of many keys, in one statement.
 ///
 /// # Errors

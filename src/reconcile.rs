@@ -241,6 +241,7 @@ impl Reconciler {
             requests: kept.requests.0,
             mailbox: kept.mailbox.0,
             histories: kept.histories.0,
+            sagas: kept.sagas.0,
         };
         if self.flights.forget_old(retention, page).await? {
             // More is left: the next step goes on.

@@ -29,7 +29,10 @@ impl Backoff {
     pub const NONE: Self = Self::Fixed { delay: Span(Duration::ZERO), jitter: 0.0 };
 }
 
-/// The wait after failed attempt number `attempt` (the first is 1). `jitter` 0.3 takes up to 30 % off.
+/// No wait is longer. Producers may ask for more than a point in time can hold.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// The wait after failed attempt number `attempt` (the first is 1), a year at most. `jitter` 0.3 takes up to 30 % off.
 pub fn delay(backoff: Backoff, attempt: u32, rng: &mut impl Rng) -> Duration {
     let (plain, jitter) = match backoff {
         Backoff::Fixed { delay, jitter } => (delay.0, jitter),
@@ -38,6 +41,7 @@ pub fn delay(backoff: Backoff, attempt: u32, rng: &mut impl Rng) -> Duration {
             (delay.0.saturating_mul(1 << doublings), jitter)
         }
     };
+    let plain = plain.min(LONGEST);
     if jitter <= 0.0 {
         return plain;
     }
@@ -91,5 +95,9 @@ mod tests {
     fn a_huge_attempt_number_does_not_overflow() {
         let exponential = Backoff::Exponential { delay: Span(Duration::from_secs(3600)), jitter: 0.0 };
         assert!(delay(exponential, u32::MAX, &mut rand::rng()) > Duration::from_secs(3600));
+        let endless = Backoff::Fixed { delay: Span(ms(u64::MAX)), jitter: 0.0 };
+        assert_eq!(delay(endless, 1, &mut rand::rng()), LONGEST);
+        let endless = Backoff::Exponential { delay: Span(ms(u64::MAX)), jitter: 0.5 };
+        assert!(delay(endless, 9, &mut rand::rng()) <= LONGEST);
     }
 }

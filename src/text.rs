@@ -1,5 +1,13 @@
-//! Text of people's own: one spelling for comparing, and which characters cannot be seen.
+//! Text of people's own: one spelling for comparing, and which characters cannot be seen. And text for people.
 
+mod object;
+mod plain;
+mod reason;
+pub mod template;
+
+pub use object::{Object, object, object_if_any, objects};
+pub use plain::{in_plain_words, plainly};
+pub use reason::Reason;
 use unicode_normalization::UnicodeNormalization;
 
 /// The spelling by which two texts are the same: Unicode NFKC, trimmed, inner blanks collapsed, lower case.

@@ -5,9 +5,8 @@
 -- COST     O(1) a job
 local cancelled = {}
 for _, id in ipairs(cmsgpack.unpack(ARGV[1])) do
-  local job = redis.call('HMGET', base .. id, 'onetake-cancelled', 'processedOn', 'ats')
-  local start, reason = string.match(job[1] or '', '^(%S+) (.*)$')
-  if start and start == (job[2] or '') .. '-' .. (job[3] or '') then
+  local reason = reason_to_stop(id)
+  if reason then
     cancelled[#cancelled + 1] = { id, reason }
   end
 end

@@ -5,12 +5,12 @@
 --          3 lease_ms  new length of the lock
 --          4 progress  JSON, or empty
 --          5 lines     MessagePack list for the job's log, 1000 at most
--- RETURNS  1 renewed, 0 not the owner's any more: nothing was written
+-- RETURNS  [why it is to stop, or empty], renewed; [], not the owner's any more: nothing was written
 -- COST     O(lines)
 local id, progress, lines = ARGV[1], ARGV[4], cmsgpack.unpack(ARGV[5])
 local key, lock = base .. id, lock_of(id)
 if redis.call('GET', lock) ~= ARGV[2] or redis.call('EXISTS', key) == 0 then
-  return 0
+  return {}
 end
 redis.call('PEXPIRE', lock, ARGV[3])
 redis.call('SREM', stalled_set, id)
@@ -28,4 +28,4 @@ end
 if progress ~= '' then
   close_gate()
 end
-return 1
+return { reason_to_stop(id) or '' }

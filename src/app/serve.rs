@@ -20,6 +20,9 @@ use crate::dedupe::What;
 use crate::http;
 use crate::runner::Consumer;
 
+/// How often measured times are added to their histograms.
+const SUM_UP_EVERY: Duration = Duration::from_secs(5);
+
 /// Runs a server until it is told to stop.
 ///
 /// # Errors
@@ -39,6 +42,7 @@ where
     let role = parts.settings.role;
     let stop = CancellationToken::new();
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    spawn(&mut tasks, "metrics", sum_up(metrics.clone(), stop.clone()));
 
     let (dropped, to_publish) = tokio::sync::mpsc::channel(1);
     drop(dropped);
@@ -69,12 +73,15 @@ where
         spawn(&mut tasks, "cancellations", hear_cancelled(&parts, stop.clone()));
     }
 
-    let listener = match role.serves_http() {
-        true => {
-            let bind = &parts.settings.http.bind;
-            Some(TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?)
+    let bind = &parts.settings.http.bind;
+    let listener = match TcpListener::bind(bind).await {
+        Ok(listener) => Some(listener),
+        // Beside a server on the same machine, which has the address: the jobs do not need one.
+        Err(error) if !role.serves_http() => {
+            warn!(%error, "running jobs, but cannot listen on {bind}: nobody sees this runner's health and metrics");
+            None
         }
-        false => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot listen on {bind}")),
     };
     if let Some(listener) = listener {
         let address = listener.local_addr().context("the listener has no address")?;
@@ -85,10 +92,12 @@ where
                 error!(%error, "the listener broke");
             }
         });
-        info!("listening on http://{address}");
+        if role.serves_http() {
+            info!("listening on http://{address}");
+        } else {
+            info!("running jobs; listening on http://{address} for health checks and metrics alone");
+        }
         tokio::spawn(started(address));
-    } else {
-        info!("running jobs; this role answers no HTTP");
     }
 
     let failed = tokio::select! {
@@ -155,6 +164,19 @@ fn after(stop: &CancellationToken) -> CancellationToken {
         token.cancel();
     });
     later
+}
+
+/// Each measured time is kept until it is added to its histogram: without this, and without anybody who reads the metrics,
+/// they would pile up for as long as the server runs.
+async fn sum_up(metrics: PrometheusHandle, stop: CancellationToken) {
+    let sum_up = async {
+        loop {
+            tokio::time::sleep(SUM_UP_EVERY).await;
+            metrics.run_upkeep();
+        }
+    };
+    // Dropped: what is added up at the next reading as well.
+    stop.run_until_cancelled(sum_up).await;
 }
 
 async fn told_to_stop() {

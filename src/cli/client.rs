@@ -37,6 +37,14 @@ impl Error {
             _ => None,
         }
     }
+
+    /// What the problem is about.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Refused { problem, .. } => problem.field.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// An RFC 9457 problem document. A proxy on the way may answer something else: then all is empty.

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::{Object, in_plain_words};
+
 /// A video that exists, as the server takes it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,7 +93,8 @@ fn json_lines(text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for (line, text) in (1..).zip(text.lines()) {
         if !text.trim().is_empty() {
-            parsed.add(line, serde_json::from_str(text).map_err(|e| plain(&e)));
+            let item = serde_json::from_str(text).map(|Object(item)| item);
+            parsed.add(line, item.map_err(|e| plain(&e)));
         }
     }
     parsed
@@ -100,7 +103,7 @@ fn json_lines(text: &str) -> Parsed {
 /// Without "at line 1 column 17": the line is told beside it, and is another one.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
+    in_plain_words(text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message))
 }
 
 fn csv(text: &str) -> Result<Parsed, String> {

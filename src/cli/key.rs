@@ -30,7 +30,7 @@ Examples:
 }
 
 const COLUMNS: &[Column] =
-    &[("ID", "/id"), ("NAME", "/name"), ("SCOPES", "/scopes"), ("CREATED", "/created_at"), ("USED", "/last_used_at")];
+    &[("ID", "/id"), ("NAME", "/name"), ("SCOPES", "/scopes"), ("CREATED", "/created_at"), ("REVOKED", "/revoked_at")];
 
 impl Command {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use super::output::Column;
 use super::request::Page;
 use super::{Context, Ended};
 use crate::clock::{Span, millis};
+use crate::config::LOCK_VARIABLES;
 use crate::id;
 use crate::processor::group::Group;
 
@@ -166,8 +167,9 @@ impl Run {
         // The same for each call: an answer that was lost on the way is asked for again.
         let request = id::new_id();
         let until = Instant::now() + self.wait.0;
+        let mut longest = LONGEST_WAIT;
         loop {
-            let wait = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+            let wait = until.saturating_duration_since(Instant::now()).min(longest);
             let wait = Duration::from_millis(millis(wait).unsigned_abs());
             let body = json!({
                 "ttl": self.ttl, "wait": Span(wait), "note": note, "request_id": request,
@@ -181,6 +183,8 @@ impl Run {
                         return Err(Ended { code: BUSY, why: Some(error.into()) }.into());
                     }
                 }
+                // Its `http.max_wait` is shorter than we thought.
+                Err(error) if error.field() == Some("wait") && !wait.is_zero() => longest = wait / 2,
                 // The server restarts, perhaps: as long as there is time left, it is asked again.
                 Err(Error::Unreachable { .. } | Error::Silent { .. }) if Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -195,7 +199,7 @@ impl Run {
         Group::prepare();
         let mut command = Program::new(program);
         command.args(args).process_group(0).kill_on_drop(true);
-        command.env("ONETAKE_LOCK", &self.name).env("ONETAKE_FENCING_TOKEN", held.fence.to_string());
+        command.envs(LOCK_VARIABLES.into_iter().zip([self.name.clone(), held.fence.to_string()]));
         if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             // A group of its own is no terminal's foreground: reading from it would stop the command.
             command.stdin(std::process::Stdio::null());
@@ -313,7 +317,40 @@ fn code_of(status: ExitStatus) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use axum::{Json, Router};
+
+    use super::super::client::testing;
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_lets_nobody_wait_so_long_is_asked_for_less() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = asked.clone();
+        let grant = async move |Json(wish): Json<Value>| {
+            let wait: Span = wish["wait"].as_str().unwrap().parse().unwrap();
+            noted.lock().unwrap().push(wait.0.as_millis());
+            if wait.0 > Duration::from_secs(6) {
+                let problem = json!({"code": "invalid_field", "field": "wait", "detail": "a call waits 6s at most"});
+                return (StatusCode::UNPROCESSABLE_ENTITY, Json(problem));
+            }
+            (StatusCode::OK, Json(json!({"owner_token": "t", "fencing_token": 7, "ttl": "30s"})))
+        };
+        let client = testing::client(Router::new().route("/v1/locks/nightly", post(grant))).await;
+        let run = Run {
+            name: "nightly".to_owned(),
+            ttl: Span(Duration::from_secs(30)),
+            wait: Span(Duration::from_secs(300)),
+            note: None,
+            command: vec!["true".into()],
+        };
+        assert_eq!(run.acquire(&client).await.unwrap().fence, 7);
+        let asked = asked.lock().unwrap().clone();
+        assert_eq!(asked, [20_000, 10_000, 5_000]);
+    }
 
     #[test]
     fn a_lock_is_trusted_for_less_than_the_server_says() {

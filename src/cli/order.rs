@@ -95,7 +95,8 @@ impl Command {
             }
             Self::Payments { state, after, limit } => {
                 let call = Call::get(&["v1", "payments"]).query("state", state);
-                output.list(&client.send(call.query("after", after).query("limit", limit)).await?, PAYMENTS)
+                let answer = client.send(call.query("after", after).query("limit", limit)).await?;
+                output.list_on_with("--after", &answer, PAYMENTS)
             }
         }
     }

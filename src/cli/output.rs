@@ -36,8 +36,14 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
-    /// The items of a list.
+    /// The items of a list, which goes on with `--cursor` or `--start`.
     pub fn list(self, answer: &Answer, columns: &[Column]) -> anyhow::Result<()> {
+        let flag = if answer.value["next"].is_number() { "--start" } else { "--cursor" };
+        self.list_on_with(flag, answer, columns)
+    }
+
+    /// The items of a list that goes on with `flag`.
+    pub fn list_on_with(self, flag: &str, answer: &Answer, columns: &[Column]) -> anyhow::Result<()> {
         if self.json {
             return self.text(&answer.text);
         }
@@ -47,10 +53,7 @@ impl Output {
         }
         let cells = |item: &Value| columns.iter().map(|(_, at)| cell(item.pointer(at))).collect();
         self.text(&table(columns.iter().map(|(heading, _)| *heading), items.iter().map(cells)))?;
-        match answer.value["next"].as_str() {
-            Some(cursor) => self.remark(&format!("there is more: --cursor {cursor}")),
-            None => Ok(()),
-        }
+        more(flag, answer).map_or(Ok(()), |more| self.remark(&more))
     }
 
     /// The items of a list of texts, a line each.
@@ -63,10 +66,7 @@ impl Output {
             return self.remark("nothing there");
         }
         self.text(&items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join("\n"))?;
-        match answer.value["next"].as_u64() {
-            Some(start) => self.remark(&format!("there is more: --start {start}")),
-            None => Ok(()),
-        }
+        more("--start", answer).map_or(Ok(()), |more| self.remark(&more))
     }
 
     /// One thing, a line for each of its fields.
@@ -102,6 +102,12 @@ impl Output {
     fn remark(self, text: &str) -> anyhow::Result<()> {
         Ok(writeln!(std::io::stderr(), "{text}")?)
     }
+}
+
+/// How to go on with a list that has not ended.
+fn more(flag: &str, answer: &Answer) -> Option<String> {
+    let next = Some(&answer.value["next"]).filter(|next| !next.is_null())?;
+    Some(format!("there is more: {flag} {}", cell(Some(next))))
 }
 
 fn table<'a>(headings: impl IntoIterator<Item = &'a str>, rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -160,6 +166,14 @@ mod tests {
     fn a_name_cannot_command_the_terminal() {
         assert_eq!(cell(Some(&json!("Anna\u{1b}[2J\u{9b}1m"))), "Anna\\u{1b}[2J\\u{9b}1m");
         assert_eq!(cell(Some(&json!("Žofie 李"))), "Žofie 李");
+    }
+
+    #[test]
+    fn a_list_says_how_it_goes_on() {
+        let told = |flag: &str, next: Value| more(flag, &Answer { text: String::new(), value: json!({"next": next}) });
+        assert_eq!(told("--cursor", json!("018f")).as_deref(), Some("there is more: --cursor 018f"));
+        assert_eq!(told("--start", json!(50)).as_deref(), Some("there is more: --start 50"));
+        assert_eq!(told("--start", Value::Null), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use figment::value::{Dict, Value};
 use super::layer::{Flag, Layer, Origin, find, leaves};
 use super::settings::{Queue, Settings};
 use super::show::is_secret;
+use crate::text::{in_plain_words, plainly};
 
 /// The annotated defaults, as they are printed by `onetake config default`.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -21,9 +22,18 @@ const FILE: &str = "onetake.toml";
 
 const PREFIX: &str = "ONETAKE_";
 
-/// Variables with our prefix that are no settings: the command line and the tests read them.
-const NO_SETTINGS: [&str; 5] =
-    ["ONETAKE_CONFIG", "ONETAKE_SERVER", "ONETAKE_API_KEY", "ONETAKE_FAULT", "ONETAKE_CLOCK_SKEW_MS"];
+/// What `onetake lock run` tells its command: which lock it holds, and the fencing token.
+pub const LOCK_VARIABLES: [&str; 2] = ["ONETAKE_LOCK", "ONETAKE_FENCING_TOKEN"];
+
+/// Variables with our prefix that are no settings: the command line, the Compose file and the tests read them.
+const NO_SETTINGS: [&str; 6] = [
+    "ONETAKE_CONFIG",
+    "ONETAKE_SERVER",
+    "ONETAKE_API_KEY",
+    "ONETAKE_ADMIN_KEY",
+    "ONETAKE_FAULT",
+    "ONETAKE_CLOCK_SKEW_MS",
+];
 
 /// Names that other tools use for the same things. The long spelling wins over these.
 const ALIASES: [(&str, &str); 3] =
@@ -133,7 +143,9 @@ fn environment(options: &Options, defaults: &Layer, layers: &[Layer]) -> Layer {
     for (name, value) in &options.environment {
         let upper = name.to_ascii_uppercase();
         let Some(path) = upper.strip_prefix(PREFIX) else { continue };
-        if NO_SETTINGS.contains(&upper.as_str()) || is_service_link(path) {
+        let name_of_ours = upper.as_str();
+        let is_for_others = NO_SETTINGS.contains(&name_of_ours) || LOCK_VARIABLES.contains(&name_of_ours);
+        if is_for_others || is_service_link(path) {
             continue;
         }
         let mut key = split(&path.to_lowercase(), "__");
@@ -200,16 +212,29 @@ fn explain(error: figment::Error, origins: &BTreeMap<String, Origin>) -> Error {
             Error::Value { origin: origin_of(&at, origins), key: at, message: "expected a text in quotes".to_owned() }
         }
         Kind::InvalidType(found, expected) => {
-            // A setting that is a table is a struct to serde; that word means nothing in a file.
-            let expected = if expected.starts_with("struct ") { "a table".to_owned() } else { expected };
-            let message = format!("found {found}, expected {expected}");
+            let message = format!("found {found}, expected {}", in_a_file(&expected));
             Error::Value { origin: origin_of(&at, origins), key: at, message }
         }
         Kind::UnknownVariant(found, known) => {
             let message = format!("found \"{found}\", expected one of {}", known.join(", "));
             Error::Value { origin: origin_of(&at, origins), key: at, message }
         }
-        kind => Error::Value { origin: origin_of(&at, origins), key: at, message: kind.to_string() },
+        Kind::InvalidValue(found, expected) => {
+            let message = format!("found {found}, expected {}", in_a_file(&expected));
+            Error::Value { origin: origin_of(&at, origins), key: at, message }
+        }
+        kind => {
+            let message = in_plain_words(&kind.to_string());
+            Error::Value { origin: origin_of(&at, origins), key: at, message }
+        }
+    }
+}
+
+/// What is an object elsewhere is a table there.
+fn in_a_file(expected: &str) -> String {
+    match plainly(expected) {
+        object if object == "an object" => "a table".to_owned(),
+        other => other,
     }
 }
 
@@ -363,6 +388,18 @@ mod tests {
     fn variables_that_are_no_settings_are_left_alone() {
         let variables = ["ONETAKE_SERVER", "ONETAKE_PORT", "ONETAKE_PORT_7700_TCP", "ONETAKE_REDIS_SERVICE_HOST"];
         loaded("", &variables.map(|name| (name, "tcp://10.0.0.1:7700")));
+        loaded("", &LOCK_VARIABLES.map(|name| (name, "nightly")));
+    }
+
+    #[test]
+    fn variables_that_our_own_files_set_keep_no_server_from_starting() {
+        let files = [include_str!("../../docker-compose.yml"), include_str!("../../Dockerfile")];
+        for name in files.iter().flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')) {
+            if name.len() > PREFIX.len() && name.starts_with(PREFIX) && !name.contains("__") {
+                let value = if name == "ONETAKE_ROLE" { "all" } else { "x" };
+                loaded("", &[(name, value)]);
+            }
+        }
     }
 
     #[test]
@@ -384,7 +421,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_told_with_its_place_and_what_is_expected() {
         let message = refused("[http]\n\nbody_limit = \"big\"\n", &[]);
-        assert_eq!(message, "http.body_limit (onetake.toml:3): found string \"big\", expected usize");
+        assert_eq!(message, "http.body_limit (onetake.toml:3): found string \"big\", expected a whole number from 0");
         let message = refused("", &[("ONETAKE_RUNNER__LEASE", "30")]);
         let place = "runner.lease (environment variable ONETAKE_RUNNER__LEASE)";
         assert_eq!(message, format!("{place}: \"30\" needs a unit: ms, s, m, h or d"));

@@ -8,9 +8,12 @@ mod layer;
 mod load;
 mod settings;
 mod show;
+mod signing;
 
 pub use check::{BUILTIN_PROCESSORS, Problem, check};
 pub use layer::{Flag, Origin};
+pub(crate) use load::LOCK_VARIABLES;
 pub use load::{DEFAULTS, Entry, Error, Loaded, Options, load};
 pub use settings::*;
 pub use show::{Row, masked};
+pub use signing::{SECRET_PREFIX, SecretError, secret_bytes};

@@ -441,6 +441,7 @@ pub struct Retention {
     pub requests: Span,
     pub mailbox: Span,
     pub histories: Span,
+    pub sagas: Span,
     pub files: Span,
     pub every: Span,
 }

@@ -6,7 +6,7 @@ use url::Url;
 use super::load::Loaded;
 
 /// Values that are secret as a whole.
-const SECRETS: [&str; 3] = ["http.admin_key", "telegram.bot_token", "webhook.secret"];
+const SECRETS: [&str; 4] = ["http.admin_key", "telegram.bot_token", "webhook.secret", "cloudpayments.api_secret"];
 
 /// What a query parameter of an address must not be called to be shown.
 const SECRET_PARAMETERS: [&str; 4] = ["token", "key", "secret", "password"];
@@ -81,6 +81,8 @@ fn masked_by_hand(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
@@ -94,6 +96,29 @@ mod tests {
         assert_eq!(shown("telegram.bot_token", "123:abc"), MASK);
         assert_eq!(shown("http.admin_key", "0123456789abcdef"), MASK);
         assert_eq!(shown("webhook.secret", ""), "");
+    }
+
+    #[test]
+    fn every_secret_of_the_settings_is_known_here() {
+        // Addresses are shown without their passwords.
+        let shown_in_part = ["store.url", "redis.url"];
+        let (mut table, mut tables, mut secrets) = ("", BTreeMap::new(), Vec::new());
+        for line in include_str!("settings.rs").lines() {
+            if let Some(name) = line.strip_prefix("pub struct ") {
+                table = name.trim_end_matches(" {");
+            } else if let Some((name, kind)) = line.trim().strip_prefix("pub ").and_then(|field| field.split_once(": "))
+            {
+                if table == "Settings" {
+                    tables.insert(kind.trim_end_matches(','), name);
+                } else if kind.contains("SecretString") {
+                    secrets.push(format!("{}.{name}", tables[table]));
+                }
+            }
+        }
+        assert_eq!(secrets.len(), SECRETS.len() + shown_in_part.len(), "{secrets:?}");
+        for key in secrets.iter().filter(|key| !shown_in_part.contains(&key.as_str())) {
+            assert!(is_secret(key), "{key} would be printed");
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::mailbox::readable;
-use super::template;
 use crate::config;
 use crate::flight::{DeliveryLease, Outcome};
+use crate::text::template;
 
 /// A message to a person.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,6 @@ pub mod mailbox;
 mod message;
 pub mod signature;
 pub mod telegram;
-pub mod template;
 mod upload;
 pub mod webhook;
 

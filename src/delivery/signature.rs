@@ -3,35 +3,16 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
-const PREFIX: &str = "whsec_";
-
-/// Secrets are passed around by hand, and the padding gets lost.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use crate::config::{SECRET_PREFIX, SecretError, secret_bytes};
 
 /// What a message is signed with: 24 to 64 bytes, written `whsec_` and base64.
 #[derive(Clone)]
 pub struct Secret(SecretSlice<u8>);
-
-/// Why a text is no secret. Says nothing about what it holds.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SecretError {
-    #[error("a webhook secret starts with whsec_")]
-    Prefix,
-    #[error("a webhook secret is base64 after whsec_")]
-    Base64,
-    #[error("a webhook secret has 24 to 64 bytes, this one has {0}")]
-    Length(usize),
-}
 
 /// What is sent and signed.
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +29,7 @@ impl Secret {
     /// # Errors
     /// What is wrong with `text`.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
-        let encoded = text.strip_prefix(PREFIX).ok_or(SecretError::Prefix)?;
-        let bytes = LENIENT.decode(encoded).map_err(|_| SecretError::Base64)?;
-        if !(24..=64).contains(&bytes.len()) {
-            return Err(SecretError::Length(bytes.len()));
-        }
-        Ok(Self(bytes.into()))
+        Ok(Self(secret_bytes(text)?.into()))
     }
 }
 
@@ -66,7 +42,7 @@ impl fmt::Debug for Secret {
 /// A fresh secret as people write it.
 pub fn new_secret() -> SecretString {
     let bytes: [u8; 32] = rand::random();
-    format!("{PREFIX}{}", STANDARD.encode(bytes)).into()
+    format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes)).into()
 }
 
 /// `v1,` and the signature of `message`.

@@ -27,8 +27,8 @@ use url::Url;
 use self::answer::Reply;
 use super::Outcome;
 use super::client::{describe, read_at_most, retry_after};
-use super::template::shorten;
 use crate::config;
+use crate::text::template::shorten;
 
 /// Telegram's limits, in UTF-16 units. Longer texts are cut.
 pub const CAPTION_UNITS: usize = 1024;

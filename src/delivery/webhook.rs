@@ -14,7 +14,7 @@ use url::{Host, Url};
 use super::Outcome;
 use super::address::{NotPublic, PublicOnly, is_public};
 use super::client::{self, describe, retry_after};
-use super::signature::{Message, Secret, SecretError, sign};
+use super::signature::{Message, Secret, sign};
 use crate::config;
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -35,7 +35,7 @@ pub struct Webhook {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("webhook.secret: {0}")]
-    Secret(#[from] SecretError),
+    Secret(#[from] config::SecretError),
     #[error("the HTTP client for webhooks cannot be built")]
     Client(#[from] reqwest::Error),
 }

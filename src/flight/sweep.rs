@@ -51,6 +51,7 @@ pub struct Retention {
     pub requests: Duration,
     pub mailbox: Duration,
     pub histories: Duration,
+    pub sagas: Duration,
 }
 
 impl Flights {
@@ -369,6 +370,14 @@ impl Flights {
                                 and not exists (select 1 from pickup_orders o where o.id = h.order_id)
                               limit $2) returning id",
                             retention.histories,
+                        ),
+                        (
+                            // Their steps go with them; what they came to stands where they belong to, such as in a payment.
+                            "-- retention.sagas
+                            delete from sagas where id in (select s.id from sagas s
+                              where s.state in ('confirmed', 'compensated') and s.touched_at_ms < {now} - $1
+                              limit $2) returning id",
+                            retention.sagas,
                         ),
                         (
                             "-- retention.audit

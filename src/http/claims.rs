@@ -29,7 +29,8 @@ use crate::clock::millis;
 use crate::config::{self, Span};
 use crate::id;
 use crate::processor::Failure;
-use crate::queue::{self, Ended, How, Queue, Record, Settlement, State as JobState};
+use crate::queue::{self, Beat, Ended, How, Queue, Record, Settlement, State as JobState};
+use crate::reconcile::WORKER_PREFIX;
 use crate::runner::{Claim, failed};
 
 /// Shorter ones end between two words of a slow network.
@@ -41,7 +42,8 @@ const MOST_LINES: usize = 1_000;
 
 /// Takes jobs to work on them, waiting for one if asked to. Without any the answer has no items.
 ///
-/// Repeated under the same `Idempotency-Key`, it is answered with the jobs that it took and that are still held.
+/// Repeated under the same `Idempotency-Key`, it is answered with the jobs that it took and that are still held, whatever the
+/// body says then: the key names the claim, and no answer is stored.
 #[utoipa::path(post, path = "/v1/queues/{queue}/claims", tag = "claims", request_body = Option<Wish>,
     params(("queue" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = ClaimBody), (status = 404), (status = 409), (status = 422), (status = 503)),
@@ -64,6 +66,9 @@ pub(super) async fn claim(
         return Err(Problem::field("max", format!("a claim takes from 1 to {most} jobs")));
     }
     let lease = lease(&state, wish.lease)?;
+    if wish.worker.as_ref().is_some_and(|name| name.0.starts_with(WORKER_PREFIX)) {
+        return Err(Problem::field("worker", format!("names that begin with {WORKER_PREFIX} are the servers' own")));
+    }
     let of_key = asked.key().map(|key| id::derived_id(&["claim", &caller.principal.id, queue.name().as_str(), key]));
     // Held until the answer: of two calls under one key one is told to wait.
     let under_way = asked.begin(&state, &caller.principal, &raw)?;
@@ -73,6 +78,7 @@ pub(super) async fn claim(
         token: of_key.unwrap_or_else(id::new_token),
         lease,
         worker: wish.worker.map(|name| name.0),
+        max_started: state.intake.catalog().get(queue.name().as_str()).and_then(|entry| entry.settings.max_started),
         wait: wait.0,
     };
     let token = claim.token.clone();
@@ -96,8 +102,9 @@ pub(super) async fn claim(
     Ok(Answer::ok(to_json(&body)).into_response())
 }
 
-/// Holds a job for another lease from now, and writes its progress and lines of its log. 409 `lease_lost`: it is somebody
-/// else's by now, and nothing was written.
+/// Holds a job for another lease from now, and writes its progress and lines of its log. With `cancelled` in the answer
+/// nobody wants the job done any more: stop, and let it `fail`. 409 `lease_lost`: it is somebody else's by now, and nothing
+/// was written.
 #[utoipa::path(post, path = "/v1/queues/{queue}/claims/{id}/heartbeat", tag = "claims", request_body = Heartbeat,
     params(("queue" = String, Path), ("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = LeaseBody), (status = 404), (status = 409), (status = 422), (status = 503)),
@@ -123,10 +130,12 @@ pub(super) async fn heartbeat(
             progress: beat.progress.as_deref(),
             lines: &beat.logs,
         };
-        if !queue.heartbeat(&told).await? {
-            return Err(lost(&id));
+        match queue.heartbeat(&told).await? {
+            Beat::Renewed { cancelled } => {
+                Ok(Answer::ok(to_json(&LeaseBody { expires_at: rfc3339(now_ms + millis(lease)), cancelled })))
+            }
+            Beat::Lost => Err(lost(&id)),
         }
-        Ok(Answer::ok(to_json(&LeaseBody { expires_at: rfc3339(now_ms + millis(lease)) })))
     })
     .await
 }

@@ -10,23 +10,25 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Operate, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{OptionalJson, Path, Query};
+use super::input::{OptionalJson, Path, Query, Text};
 use super::page::{Cursor, Limit, Page, fill};
 use super::problem::{Code, Problem};
 use super::view::{raw, rfc3339, to_json};
 use crate::flight::{Channel, FlightView, ListFilter, RunState};
+use crate::text::Reason;
 
 const STATES: [&str; 6] = ["pending", "running", "succeeded", "failed", "cancelled", "empty"];
 /// Subscribers that are listed with a key.
 const SUBSCRIBERS: u32 = 1000;
-const LONGEST_REASON: usize = 500;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// The queue.
     #[serde(default)]
-    scope: String,
+    #[param(value_type = Option<String>)]
+    scope: Text,
     /// `pending`, `running`, `succeeded`, `failed`, `cancelled` or `empty`.
     #[serde(default)]
     state: String,
@@ -42,7 +44,8 @@ pub(super) struct Filter {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Release {
     /// What those who wait are told.
-    reason: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reason: Option<Reason>,
 }
 
 /// A dedupe key: its run, its result, and how many wait for it.
@@ -138,7 +141,7 @@ pub(super) async fn list(
     }
     // These two are told by the result as well, which the index over states does not know.
     let by_index = if matches!(filter.state.as_str(), "succeeded" | "empty") { "" } else { &filter.state };
-    let (flights, scope) = (state.intake.flights(), &filter.scope);
+    let (flights, scope) = (state.intake.flights(), &filter.scope.0);
     let fetch = |before, limit| async move {
         let (state, scope) = (by_index.to_owned(), scope.clone());
         flights.list(&ListFilter { state, scope, before, limit, ..ListFilter::default() }).await
@@ -156,9 +159,9 @@ pub(super) async fn list(
 pub(super) async fn show(
     _: Caller<Read>,
     State(state): State<AppState>,
-    Path((scope, key)): Path<(String, String)>,
+    Path((scope, key)): Path<(Text, String)>,
 ) -> Result<Response, Problem> {
-    Ok(read(&state, &scope, &spelt(&key)?).await?.into_response())
+    Ok(read(&state, &scope.0, &spelt(&key)?).await?.into_response())
 }
 
 /// Frees a key: an open run is cancelled and those who wait are told, the result is forgotten.
@@ -169,20 +172,17 @@ pub(super) async fn release(
     caller: Caller<Operate>,
     asked: Asked,
     State(state): State<AppState>,
-    Path((scope, key)): Path<(String, String)>,
+    Path((scope, key)): Path<(Text, String)>,
     OptionalJson { value: Release { reason }, raw }: OptionalJson<Release>,
 ) -> Result<Response, Problem> {
     let key = spelt(&key)?;
-    let reason = reason.unwrap_or_else(|| "released by an operator".to_owned());
-    if reason.is_empty() || reason.chars().count() > LONGEST_REASON || reason.contains('\0') {
-        return Err(Problem::field("reason", format!("a reason has 1 to {LONGEST_REASON} characters")));
-    }
+    let reason = reason.map_or_else(|| "released by an operator".to_owned(), |reason| reason.0);
     let server = state.clone();
     once(&state, &caller.principal, asked, &raw, async move {
-        if !server.intake.release(&scope, &key, &reason).await? {
+        if !server.intake.release(&scope.0, &key, &reason).await? {
             return Err(unknown());
         }
-        read(&server, &scope, &key).await
+        read(&server, &scope.0, &key).await
     })
     .await
 }

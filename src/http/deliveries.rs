@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use super::AppState;
 use super::auth::{Caller, Operate, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{Path, Query, Raw};
+use super::input::{Path, Query, Raw, Text};
 use super::page::{Cursor, Limit, Page, fill, is_id};
 use super::problem::{Code, Problem};
 use super::view::{DeliveryBody, to_json};
@@ -19,6 +19,7 @@ const STATES: [&str; 5] = ["queued", "leased", "delivered", "suppressed", "dead"
 const CHANNELS: [&str; 5] = ["poll", "mailbox", "telegram", "webhook", "follower"];
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// `queued`, `leased`, `delivered`, `suppressed` or `dead`.
@@ -28,7 +29,8 @@ pub(super) struct Filter {
     #[serde(default)]
     channel: String,
     #[serde(default)]
-    queue: String,
+    #[param(value_type = Option<String>)]
+    queue: Text,
     #[serde(default)]
     #[param(value_type = Option<String>)]
     cursor: Cursor,
@@ -53,7 +55,7 @@ pub(super) async fn list(
     let (flights, filter_) = (state.intake.flights(), &filter);
     let fetch = |before, limit| async move {
         let Filter { state, channel, queue, .. } = filter_;
-        let (state, channel, scope) = (state.clone(), channel.clone(), queue.clone());
+        let (state, channel, scope) = (state.clone(), channel.clone(), queue.0.clone());
         flights.deliveries(&ListFilter { state, channel, scope, before, limit }).await
     };
     let (rows, next) = fill(filter.cursor.clone(), filter.limit, fetch, |row| &row.id, |_| true).await?;

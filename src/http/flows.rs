@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Enqueue, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{Json, Path, Query};
+use super::input::{Json, Path, Query, object, objects};
 use super::jobs::{Options, data_or_empty, path_of, unknown};
 use super::problem::{Code, Problem};
 use super::queues::{find, now};
@@ -19,6 +19,7 @@ use super::view::to_json;
 use crate::catalog::Kind;
 use crate::fault;
 use crate::id::{self, QueueName};
+use crate::processor::given;
 use crate::queue::{
     self, Add, AddedFlow, Branch, ChildKind, ChildrenCounts, Extent, Flow, FlowError, Found, Job, OnFailure, Record,
     State as JobState,
@@ -39,13 +40,14 @@ pub(super) struct Wish {
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
     /// Any JSON; `{}` if it is not given.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     options: Options,
     /// Of a child: what its failure means for its parent. Not given: the parent waits until the child is retried or removed.
     on_failure: Option<Policy>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     #[schema(no_recursion)]
     children: Vec<Wish>,
 }
@@ -74,6 +76,7 @@ pub(super) struct FlowBody {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Shown {
     /// Generations below the job: 10 if it is not given, at most 20.

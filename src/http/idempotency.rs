@@ -81,26 +81,38 @@ impl Asked {
         self.0.as_ref().map(|asked| asked.0.as_str())
     }
 
-    /// Begins the work on a write; nothing if it has no key.
-    ///
-    /// # Errors
-    /// The same key is being worked on.
-    pub fn begin(self, state: &AppState, caller: &Principal, body: &[u8]) -> Result<Option<Repeatable>, Problem> {
-        let Some(asked) = self.0 else { return Ok(None) };
-        let (key, method, path) = *asked;
+    /// The key as the store knows it; nothing if the request has none.
+    pub fn stored_key(&self, caller: &Principal, body: &[u8]) -> Option<Key> {
+        let (key, ..) = &**self.0.as_ref()?;
+        let fingerprint = self.fingerprint(body)?;
+        Some(Key { principal: caller.id.to_string(), key: key.clone(), fingerprint })
+    }
+
+    /// Over method, path and body.
+    fn fingerprint(&self, body: &[u8]) -> Option<String> {
+        let (_, method, path) = &**self.0.as_ref()?;
         let mut digest = Sha256::new();
         for part in [method.as_str(), path.as_str()] {
             digest.update(part);
             digest.update([0]);
         }
         digest.update(body);
+        Some(hex(&digest.finalize()))
+    }
+
+    /// Begins the work on a write; nothing if it has no key.
+    ///
+    /// # Errors
+    /// The same key is being worked on.
+    pub fn begin(self, state: &AppState, caller: &Principal, body: &[u8]) -> Result<Option<Repeatable>, Problem> {
+        let Some(Key { key, fingerprint, .. }) = self.stored_key(caller, body) else { return Ok(None) };
         let name = (caller.id.clone(), key);
         let in_flight = state.in_flight.clone();
         if !in_flight.0.lock().expect("no user panics inside").insert(name.clone()) {
             let detail = "the first request with this key has not been answered yet";
             return Err(Problem::new(Code::IdempotencyKeyInFlight, detail));
         }
-        Ok(Some(Repeatable { name, fingerprint: hex(&digest.finalize()), in_flight }))
+        Ok(Some(Repeatable { name, fingerprint, in_flight }))
     }
 }
 

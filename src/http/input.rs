@@ -6,17 +6,21 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::path::ErrorKind as PathError;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use bytes::BytesMut;
 use futures::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::AppState;
 use super::problem::{Code, Problem};
+use crate::text::{Object, in_plain_words};
+pub use crate::text::{object, object_if_any, objects};
 
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(20);
@@ -41,6 +45,20 @@ pub struct Query<T>(pub T);
 
 /// The parts of the path.
 pub struct Path<T>(pub T);
+
+/// What is looked for, in a query or a path. No name has a NUL, and Postgres takes no text with one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.contains('\0') {
+            return Err(serde::de::Error::custom("no name has a NUL character"));
+        }
+        Ok(Self(text))
+    }
+}
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = Problem;
@@ -89,7 +107,14 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(PathRejection::MissingPathParams(error)) => Err(Problem::internal(error)),
-            Err(_) => Err(Problem::field("path", "the path is not percent-encoded UTF-8")),
+            Err(PathRejection::FailedToDeserializePathParams(error)) => Err(Problem::field(
+                "path",
+                match error.into_kind() {
+                    PathError::Message(reason) | PathError::DeserializeError { message: reason, .. } => reason,
+                    _ => "the path is not percent-encoded UTF-8".to_owned(),
+                },
+            )),
+            Err(_) => Err(Problem::field("path", "the path cannot be read")),
         }
     }
 }
@@ -124,20 +149,25 @@ fn parse<T: DeserializeOwned>(text: &[u8], deepest: usize) -> Result<T, Problem>
         return Err(Problem::new(Code::JsonTooDeep, format!("JSON may be nested {deepest} levels deep at most")));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        told(&field, &error.into_inner())
+        told(&field, &error.into_inner(), text)
     })?;
-    json.end().map_err(|error| told("", &error))?;
+    json.end().map_err(|error| told("", &error, text))?;
     Ok(value)
 }
 
-fn told(field: &str, error: &serde_json::Error) -> Problem {
+fn told(field: &str, error: &serde_json::Error, body: &[u8]) -> Problem {
     let text = error.to_string();
-    if error.classify() != Category::Data {
-        return Problem::new(Code::InvalidJson, text);
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    if error.classify() == Category::Data {
+        return misshapen(field, reason);
     }
-    misshapen(field, text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason))
+    // A number in place of one of some names is a fault of grammar to serde_json.
+    if reason == "expected value" && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        return misshapen(field, "expected one of the known names");
+    }
+    Problem::new(Code::InvalidJson, text)
 }
 
 /// `field` is "." or empty for the whole.
@@ -154,7 +184,7 @@ fn misshapen(field: &str, reason: &str) -> Problem {
         _ if parent.is_empty() => "body".to_owned(),
         _ => parent.to_owned(),
     };
-    Problem::field(field, reason.to_owned())
+    Problem::field(field, in_plain_words(reason))
 }
 
 /// How deeply arrays and objects are nested, at most. What stands in strings does not count.
@@ -187,6 +217,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Outer {
         #[expect(dead_code, reason = "only how it fails to be read matters")]
+        #[serde(deserialize_with = "object")]
         inner: Inner,
         data: Option<Box<serde_json::value::RawValue>>,
     }
@@ -214,7 +245,9 @@ mod tests {
         assert_eq!(refusal(r#"{"inner":{"n":"x"}}"#), (Code::InvalidField, field("inner.n")));
         assert_eq!(refusal(r#"{"inner":{"n":1,"m":2}}"#), (Code::InvalidField, field("inner.m")));
         assert_eq!(refusal(r#"{"inner":{"n":1},"other":2}"#), (Code::InvalidField, field("other")));
-        assert_eq!(refusal("[]").0, Code::InvalidField);
+        assert_eq!(refusal("[]"), (Code::InvalidField, field("body")));
+        assert_eq!(refusal(r#"[{"n":1}, null]"#), (Code::InvalidField, field("body")), "no list of the fields' values");
+        assert_eq!(refusal(r#"{"inner":[1]}"#), (Code::InvalidField, field("inner")));
         assert_eq!(refusal(&"[".repeat(1000)).0, Code::JsonTooDeep);
     }
 

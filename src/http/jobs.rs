@@ -28,13 +28,14 @@ use super::AppState;
 use super::auth::{Caller, Read};
 use super::idempotency::Answer;
 use super::input::{Path, Query};
-use super::page::Limit;
+use super::page::{Limit, Start};
 use super::problem::{Code, Problem};
 use super::queues::find;
 use super::view::to_json;
 use crate::queue::{ChildrenCounts, Counts, Error, Job, Queue, Record, State as JobState};
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// `waiting`, `active`, `delayed`, `prioritized`, `waiting-children`, `completed` or `failed`; all of them if it is
@@ -42,7 +43,8 @@ pub(super) struct Filter {
     state: Option<String>,
     /// How many to leave out.
     #[serde(default)]
-    start: u64,
+    #[param(value_type = Option<u64>)]
+    start: Start,
     #[serde(default)]
     #[param(value_type = Option<u32>)]
     limit: Limit,
@@ -148,13 +150,13 @@ pub(super) async fn list(
         })?],
     };
     let limit = filter.limit.0;
-    let (found, total) = ids(&queue, &wanted, filter.start, limit).await?;
+    let (found, total) = ids(&queue, &wanted, filter.start.0, limit).await?;
     let read = found.iter().map(|(id, _)| queue.job(id));
     let records = futures::future::try_join_all(read).await?;
     // One that was removed meanwhile is left out.
     let items =
         found.iter().zip(records).filter_map(|((_, state), record)| Some(JobBody::of(&queue, record?, Some(*state))));
-    let end = filter.start.saturating_add(u64::from(limit));
+    let end = filter.start.0.saturating_add(u64::from(limit));
     let next = (end < total).then_some(end);
     Ok(Answer::ok(to_json(&PageBody { items: items.collect(), next })).into_response())
 }

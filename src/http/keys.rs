@@ -22,7 +22,7 @@ use crate::access::Scope;
 pub(super) struct Wish {
     #[schema(value_type = String)]
     name: Name,
-    /// `read`, `enqueue` and `operate` (both may read), `admin` (all).
+    /// `read`; `enqueue`, `work` and `operate`, which may all read, too; `admin` (all).
     #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
 }

@@ -3,6 +3,7 @@
 //! Acquiring is repeatable by its request id (or its `Idempotency-Key`, which then is one): the same again is given the
 //! same grant again, and `lock_lost` once that has ended. An answer from a store would hand out what has ended.
 
+mod acquire;
 mod body;
 
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use body::{Filter, Force, GrantBody, LockBody, Release, Renewal, Wish, fast_body, grant_body};
+pub(super) use acquire::{__path_acquire, __path_acquire_several, acquire, acquire_several};
+use body::{Filter, Force, GrantBody, LockBody, Release, Renewal, fast_body, grant_body};
 
 use super::AppState;
 use super::auth::{Caller, Enqueue, Operate, Read};
@@ -20,12 +22,8 @@ use super::page::{Page, fill};
 use super::problem::{Code, Problem};
 use super::view::to_json;
 use crate::config::Span;
-use crate::id;
-use crate::lock::{self, Acquired, Fast, FastWanted, Forced, Holder, LockName, Owned, Wanted};
-
-const LONGEST_NOTE: usize = 200;
-const LONGEST_REASON: usize = 500;
-const LONGEST_REQUEST_ID: usize = 255;
+use crate::lock::{self, Forced, LockName, Owned};
+use crate::text::Reason;
 
 /// Locks (leases, not fast ones) that are held or were, those granted last first.
 #[utoipa::path(get, path = "/v1/locks", tag = "locks", params(Filter),
@@ -41,10 +39,7 @@ pub(super) async fn list(
         "free" => Some(false),
         _ => return Err(Problem::field("state", "the states are held, free")),
     };
-    let (locks, prefix, principal) = (&state.locks, &filter.prefix, &filter.holder);
-    if prefix.contains('\0') || principal.contains('\0') {
-        return Err(Problem::field("prefix", "no name has such a character"));
-    }
+    let (locks, prefix, principal) = (&state.locks, &filter.prefix.0, &filter.holder.0);
     let fetch = |before, limit| async move {
         locks.list(&lock::Filter { prefix: prefix.clone(), is_held, principal: principal.clone(), before, limit }).await
     };
@@ -64,50 +59,6 @@ pub(super) async fn show(
     let name = parse(&name)?;
     let (view, audit) = state.locks.show(&name).await?.ok_or_else(|| unknown(&name))?;
     Ok(Answer::ok(to_json(&LockBody::of(&view, Some(audit)))).into_response())
-}
-
-/// Acquires a lock, waiting for it if asked to. 409 `lock_busy`: somebody else has it, or had it until the wait was over;
-/// `lock_lost`: this request was granted before, and that grant has ended.
-#[utoipa::path(post, path = "/v1/locks/{name}", tag = "locks", request_body = Wish,
-    params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 200, body = GrantBody), (status = 409), (status = 422)), security(("bearer" = ["enqueue"])))]
-pub(super) async fn acquire(
-    caller: Caller<Enqueue>,
-    asked: Asked,
-    State(state): State<AppState>,
-    Path(name): Path<String>,
-    Json { value: wish, .. }: Json<Wish>,
-) -> Result<Response, Problem> {
-    let name = parse(&name)?;
-    let longest = state.settings.http.max_wait;
-    let wait = wish.wait.unwrap_or(Span(Duration::ZERO));
-    if wait > longest {
-        return Err(Problem::field("wait", format!("a call waits {longest} at most; ask again then")));
-    }
-    let note = wish.note.unwrap_or_default();
-    if note.chars().count() > LONGEST_NOTE || note.contains(char::is_control) {
-        return Err(Problem::field("note", format!("a note has at most {LONGEST_NOTE} characters, on one line")));
-    }
-    let request = wish.request_id.or_else(|| asked.key().map(str::to_owned)).unwrap_or_else(id::new_id);
-    let is_fit = (1..=LONGEST_REQUEST_ID).contains(&request.len()) && request.bytes().all(|b| b.is_ascii_graphic());
-    if !is_fit {
-        let detail = format!("a request id has 1 to {LONGEST_REQUEST_ID} visible ASCII characters");
-        return Err(Problem::field("request_id", detail));
-    }
-    let (principal, ttl, wait) = (caller.principal.id.to_string(), wish.ttl.0, wait.0);
-    if wish.fast {
-        let wanted = FastWanted { name: name.clone(), ttl, wait, principal, request, note };
-        return match state.locks.take_fast(wanted).await? {
-            Fast::Taken { owner, left, .. } => Ok(fast_body(&state, &name, Some(&owner), left).into_response()),
-            Fast::Busy { principal, note, left } => Err(busy(&name, &principal, &note, left)),
-        };
-    }
-    let wanted = Wanted { names: vec![name.clone()], ttl, wait, principal, request, note };
-    match state.locks.acquire(wanted).await? {
-        Acquired::Granted(grants) => Ok(grant_body(&grants[0], true).into_response()),
-        Acquired::Busy(Holder { name, principal, note, left, .. }) => Err(busy(&name, &principal, &note, left)),
-        Acquired::Over(name) => Err(lost(&name)),
-    }
 }
 
 /// Lets a lock run on for `ttl` from now.
@@ -177,13 +128,9 @@ pub(super) async fn force_release(
     asked: Asked,
     State(state): State<AppState>,
     Path(name): Path<String>,
-    Json { value: Force { reason }, raw }: Json<Force>,
+    Json { value: Force { reason: Reason(reason) }, raw }: Json<Force>,
 ) -> Result<Response, Problem> {
     let name = parse(&name)?;
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > LONGEST_REASON || reason.contains('\0') {
-        return Err(Problem::field("reason", format!("a reason has 1 to {LONGEST_REASON} characters")));
-    }
     let (server, by) = (state.clone(), caller.principal.id.to_string());
     once(&state, &caller.principal, asked, &raw, async move {
         match server.locks.force_release(&name, &by, &reason).await? {

@@ -8,13 +8,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Read};
 use super::idempotency::Answer;
-use super::input::{Path, Query};
+use super::input::{Path, Query, Text};
 use super::page::{Cursor, Limit, Page, fill};
 use super::problem::Problem;
 use super::view::{rfc3339, to_json};
 use crate::delivery::mailbox;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
     #[serde(default)]
@@ -47,10 +48,10 @@ pub(super) struct ItemBody<'a> {
 pub(super) async fn list(
     _: Caller<Read>,
     State(state): State<AppState>,
-    Path(user): Path<String>,
+    Path(user): Path<Text>,
     Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
-    let (store, owner) = (state.intake.flights().store(), &user);
+    let (store, owner) = (state.intake.flights().store(), &user.0);
     let fetch = |before: String, limit| async move { mailbox::list(store, owner, &before, limit).await };
     let (rows, next) = fill(paging.cursor, paging.limit, fetch, |row| &row.id, |_| true).await?;
     let items = rows

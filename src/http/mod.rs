@@ -35,13 +35,11 @@ mod tests;
 mod videos;
 mod view;
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
-use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -55,7 +53,6 @@ use crate::queue::Producer;
 use crate::redis::Redis;
 use crate::runner::{Claims, Controls, Rules};
 use crate::saga::Sagas;
-use crate::store::Store;
 use crate::workloads::Workloads;
 
 /// What the handlers work with.
@@ -141,9 +138,10 @@ impl Server {
     }
 }
 
-/// The whole API as a service.
+/// The whole API as a service; of a process that only runs jobs, its health and its metrics.
 pub fn router(state: AppState) -> Router {
-    openapi::routes()
+    let routes = if state.settings.role.serves_http() { openapi::routes() } else { openapi::probes() };
+    routes
         .fallback(envelope::not_found)
         .method_not_allowed_fallback(envelope::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(state.clone(), envelope::envelop))
@@ -173,20 +171,4 @@ pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationTok
             Ok(())
         }
     }
-}
-
-/// Whether only this machine can reach a server that is bound to `bind`. A name counts by all that it stands for.
-pub fn is_loopback(bind: &str) -> bool {
-    match bind.to_socket_addrs() {
-        Ok(addresses) => {
-            let addresses: Vec<SocketAddr> = addresses.collect();
-            !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
-        }
-        Err(_) => false,
-    }
-}
-
-/// The keys for a server as configured.
-pub fn access(settings: &Settings, store: Store) -> Access {
-    Access::new(store, settings.http.admin_key.expose_secret(), is_loopback(&settings.http.bind))
 }

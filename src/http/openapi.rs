@@ -1,6 +1,7 @@
 //! All routes, and the OpenAPI document that describes them: both from the same list.
 
 use axum::Router;
+use axum::routing::get;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +20,9 @@ use super::{
         title = "Onetake",
         description = "Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.\n\n\
             Errors are problem documents (RFC 9457) with a stable `code`. Lists go on with `cursor`, the `next` of the page \
-            before. Every POST, PUT and DELETE takes an `Idempotency-Key`."
+            before. Every POST, PUT and DELETE takes an `Idempotency-Key`, but for a payment provider's notifications, which \
+            are repeatable as they are. The same key with another body is refused (`idempotency_key_reused`), except where \
+            it only names what was granted: in claims, and for fast locks."
     ),
     components(schemas(ProblemBody, Code)),
     modifiers(&Bearer)
@@ -113,7 +116,7 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(pickup::orders))
         .routes(routes!(pickup::history))
         .routes(routes!(pickup::show))
-        .routes(routes!(locks::list))
+        .routes(routes!(locks::list, locks::acquire_several))
         .routes(routes!(locks::show, locks::acquire))
         .routes(routes!(locks::renew))
         .routes(routes!(locks::release))
@@ -125,4 +128,12 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(metrics::show))
         .split_for_parts();
     router.merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
+}
+
+/// What a process answers that only runs jobs.
+pub(super) fn probes() -> Router<AppState> {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::show))
 }

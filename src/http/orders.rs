@@ -9,16 +9,16 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Enqueue, Operate, Read};
 use super::idempotency::{Answer, Asked, write};
-use super::input::{Json, Path, Query};
+use super::input::{Json, OptionalJson, Path, Query, Text};
 use super::page::{Cursor, Limit, Page, fill};
 use super::problem::Problem;
 use super::submit::Name;
 use super::view::to_json;
 use crate::access::Scope;
+use crate::text::Reason;
 use crate::workloads::orders::{Cancel, OrderFilter, PaymentFilter, Refund, State as OrderState, UNKNOWN, Wish};
 
 const PAYMENT_STATES: [&str; 5] = ["applied", "returning", "returned", "stuck", "unknown"];
-const LONGEST_REASON: usize = 500;
 
 /// An order.
 #[derive(Serialize, ToSchema)]
@@ -72,21 +72,25 @@ pub(super) struct Cancelled {
     /// In whose name. Only who may operate can leave it out.
     #[schema(value_type = Option<String>)]
     user: Option<Name>,
-    reason: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reason: Option<Reason>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = OrderRefund)]
 pub(super) struct Refunded {
-    reason: String,
+    #[schema(value_type = String)]
+    reason: Reason,
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     #[serde(default)]
-    user: String,
+    #[param(value_type = Option<String>)]
+    user: Text,
     /// `awaiting_payment`, `paid`, `fulfilled`, `cancelled`, `expired` or `refunded`.
     #[serde(default)]
     state: String,
@@ -99,6 +103,7 @@ pub(super) struct Filter {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Payments {
     /// `applied`, `returning`, `returned`, `stuck` or `unknown`.
@@ -135,16 +140,13 @@ pub(super) async fn list(
     State(state): State<AppState>,
     Query(filter): Query<Filter>,
 ) -> Result<Response, Problem> {
-    if filter.user.contains('\0') {
-        return Err(Problem::field("user", "a user has visible characters"));
-    }
     if !filter.state.is_empty() && OrderState::parse(&filter.state).is_none() {
         let known = OrderState::ALL.map(OrderState::as_str).join(", ");
         return Err(Problem::field("state", format!("one of {known}")));
     }
     let (orders, filter_) = (&state.workloads.orders, &filter);
     let fetch = |before, limit| async move {
-        let (user, state) = (filter_.user.clone(), filter_.state.clone());
+        let (user, state) = (filter_.user.0.clone(), filter_.state.clone());
         orders.list(&OrderFilter { user, state, before, limit }).await
     };
     let (items, next) = fill(filter.cursor.clone(), filter.limit, fetch, id_of, |_| true).await?;
@@ -164,7 +166,7 @@ pub(super) async fn show(
 }
 
 /// Cancels an order that nobody has paid yet.
-#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", request_body = Cancelled,
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", request_body = Option<Cancelled>,
     params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = OrderBody), (status = 403), (status = 404), (status = 409)),
     security(("bearer" = ["enqueue"])))]
@@ -173,17 +175,16 @@ pub(super) async fn cancel(
     asked: Asked,
     State(state): State<AppState>,
     Path(id): Path<String>,
-    Json { value: Cancelled { user, reason }, raw }: Json<Cancelled>,
+    OptionalJson { value: Cancelled { user, reason }, raw }: OptionalJson<Cancelled>,
 ) -> Result<Response, Problem> {
     if user.is_none() && !caller.principal.may(Scope::Operate) {
         return Err(Problem::missing("user"));
     }
-    let reason = reason.map(checked).transpose()?;
     let actor = match &user {
         Some(user) => format!("user:{}", user.0),
         None => actor(&caller.principal.id),
     };
-    let cancel = Cancel { id, user: user.map(|user| user.0), actor, reason };
+    let cancel = Cancel { id, user: user.map(|user| user.0), actor, reason: reason.map(|reason| reason.0) };
     write(&state, &caller.principal, asked, &raw, |key| state.workloads.orders.cancel(cancel, key)).await
 }
 
@@ -198,7 +199,7 @@ pub(super) async fn refund(
     Path(id): Path<String>,
     Json { value: Refunded { reason }, raw }: Json<Refunded>,
 ) -> Result<Response, Problem> {
-    let refund = Refund { id, actor: actor(&caller.principal.id), reason: checked(reason)? };
+    let refund = Refund { id, actor: actor(&caller.principal.id), reason: reason.0 };
     write(&state, &caller.principal, asked, &raw, |key| state.workloads.orders.refund(refund, key)).await
 }
 
@@ -232,12 +233,4 @@ fn id_of(order: &Value) -> &str {
 
 fn actor(principal: &str) -> String {
     format!("key:{principal}")
-}
-
-fn checked(reason: String) -> Result<String, Problem> {
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > LONGEST_REASON || reason.contains('\0') {
-        return Err(Problem::field("reason", format!("a reason has 1 to {LONGEST_REASON} characters")));
-    }
-    Ok(reason)
 }

@@ -15,6 +15,8 @@ use crate::store;
 /// Where to go on, and how many items at most.
 const DEFAULT_LIMIT: u32 = 50;
 const LARGEST_LIMIT: u32 = 200;
+/// 2^53.
+const FURTHEST: u64 = 9_007_199_254_740_992;
 /// Rows that one call looks at to fill a page by a filter that SQL does not know.
 const ROUNDS: usize = 20;
 
@@ -33,6 +35,19 @@ impl<'de> Deserialize<'de> for Limit {
         match u32::deserialize(deserializer)? {
             0 => Err(serde::de::Error::custom("a page has at least one item")),
             limit => Ok(Self(limit.min(LARGEST_LIMIT))),
+        }
+    }
+}
+
+/// How many items to leave out. Redis counts further, but nobody can mean that, and JSON numbers of other languages cannot.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start(pub u64);
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u64::deserialize(deserializer)? {
+            start if start > FURTHEST => Err(serde::de::Error::custom(format!("at most {FURTHEST}"))),
+            start => Ok(Self(start)),
         }
     }
 }
@@ -71,6 +86,7 @@ impl<'de> Deserialize<'de> for PlaceCursor {
             return Ok(Self(None));
         }
         let place = URL_SAFE_NO_PAD.decode(&text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        let place = place.filter(|(_, id): &(Millis, String)| !id.contains('\0'));
         place.map(|place| Self(Some(place))).ok_or_else(|| serde::de::Error::custom("this is no cursor of ours"))
     }
 }
@@ -143,7 +159,8 @@ mod tests {
         let place = PlaceCursor(Some((7, "слот ':'".into())));
         assert_eq!(read(&place.to_string()).unwrap(), place);
         assert_eq!(read("").unwrap(), PlaceCursor(None));
-        for wrong in ["x", "W10", "018f", "\u{0}"] {
+        let forged = PlaceCursor(Some((7, "a\0".into()))).to_string();
+        for wrong in ["x", "W10", "018f", "\u{0}", &forged] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -18,6 +18,7 @@ use super::submit::Name;
 use crate::workloads::pickup::{Accept, ORDER_UNKNOWN, Order, Several, ToCourier, Wanted};
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Whose {
     /// The user whose list is wanted.

@@ -402,6 +402,9 @@ impl From<QueueNameError> for Problem {
 
 impl Problem {
     pub(super) fn queue_unknown() -> Self {
-        Self::new(Code::QueueUnknown, "no queue of this name is declared in the configuration")
+        Self::new(
+            Code::QueueUnknown,
+            "no queue of this name is declared: add [queues.NAME] to the configuration, or set queues.open",
+        )
     }
 }

@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 use super::AppState;
 use super::auth::{Caller, Enqueue, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{Path, Query, Raw};
+use super::input::{Path, Query, Raw, Text};
 use super::page::{Cursor, Limit, Page, fill, is_id};
 use super::problem::{Code, Problem};
 use super::view::{RequestBody, to_json};
@@ -27,12 +27,15 @@ use crate::text::hex;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     #[serde(default)]
-    user: String,
+    #[param(value_type = Option<String>)]
+    user: Text,
     #[serde(default)]
-    queue: String,
+    #[param(value_type = Option<String>)]
+    queue: Text,
     /// `waiting`, `running`, `ready`, `failed`, `cancelled` or `left`.
     #[serde(default)]
     state: String,
@@ -57,7 +60,7 @@ pub(super) async fn list(
         return Err(Problem::field("state", format!("the states are {}", STATES.join(", "))));
     }
     let flights = state.intake.flights();
-    let (user, queue) = (&filter.user, &filter.queue);
+    let (user, queue) = (&filter.user.0, &filter.queue.0);
     let fetch = |before: String, limit| async move { flights.requests(user, queue, &before, limit).await };
     let is_wanted = |row: &_| filter.state.is_empty() || RequestState::of(row).as_str() == filter.state;
     let (rows, next) = fill(filter.cursor, filter.limit, fetch, |row| &row.id, is_wanted).await?;

@@ -9,16 +9,17 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Operate, Read};
 use super::idempotency::{Answer, Asked, write};
-use super::input::{Json, Path, Query};
+use super::input::{Json, Path, Query, Text};
 use super::page::{Cursor, Limit, Page, fill, is_id};
 use super::problem::Problem;
 use super::view::{raw, rfc3339, to_json};
 use crate::saga::{Decision, Resolve, SagaEvent, SagaFilter, SagaView, UNKNOWN};
+use crate::text::Reason;
 
 const STATES: [&str; 7] = ["due", "calling", "unknown", "asking", "confirmed", "compensated", "parked"];
-const LONGEST_REASON: usize = 500;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// `due`, `calling`, `unknown`, `asking`, `confirmed`, `compensated` or `parked`.
@@ -26,7 +27,8 @@ pub(super) struct Filter {
     state: String,
     /// Which effect, such as `order_refund`.
     #[serde(default)]
-    name: String,
+    #[param(value_type = Option<String>)]
+    name: Text,
     #[serde(default)]
     #[param(value_type = Option<String>)]
     cursor: Cursor,
@@ -75,7 +77,8 @@ pub(super) struct Resolution {
     /// `done` or `not_done`: what was found at the other side.
     outcome: Outcome,
     /// How that was found; it goes into the history.
-    reason: String,
+    #[schema(value_type = String)]
+    reason: Reason,
 }
 
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -139,12 +142,9 @@ pub(super) async fn list(
     if !filter.state.is_empty() && !STATES.contains(&filter.state.as_str()) {
         return Err(Problem::field("state", format!("one of {}", STATES.join(", "))));
     }
-    if filter.name.contains('\0') {
-        return Err(Problem::field("name", "the name of an effect"));
-    }
     let (sagas, filter_) = (&state.sagas, &filter);
     let fetch = |before, limit| async move {
-        let (state, name) = (filter_.state.clone(), filter_.name.clone());
+        let (state, name) = (filter_.state.clone(), filter_.name.0.clone());
         sagas.list(&SagaFilter { state, name, before, limit }).await
     };
     let (rows, next) = fill(filter.cursor.clone(), filter.limit, fetch, |row| &row.id, |_| true).await?;
@@ -174,14 +174,10 @@ pub(super) async fn resolve(
     asked: Asked,
     State(state): State<AppState>,
     Path(id): Path<String>,
-    Json { value: Resolution { outcome, reason }, raw }: Json<Resolution>,
+    Json { value: Resolution { outcome, reason: Reason(reason) }, raw }: Json<Resolution>,
 ) -> Result<Response, Problem> {
     if !is_id(&id) {
         return Err(UNKNOWN.into());
-    }
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > LONGEST_REASON || reason.contains('\0') {
-        return Err(Problem::field("reason", format!("a reason has 1 to {LONGEST_REASON} characters")));
     }
     let decision = match outcome {
         Outcome::Done => Decision::Done,

@@ -12,14 +12,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Operate, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{Json, Path, Query, Raw};
-use super::jobs::Options;
-use super::page::Limit;
+use super::input::{Json, Path, Query, Raw, object};
+use super::jobs::{Options, data_or_empty};
+use super::page::{Limit, Start};
 use super::problem::{Code, Problem};
 use super::queues::find;
 use super::submit::Name;
 use super::view::to_json;
 use crate::catalog::Kind;
+use crate::processor::given;
 use crate::queue::{Queue, Rule, Scheduler, State as JobState, Upsert};
 
 /// Either `every` or `pattern`.
@@ -50,15 +51,16 @@ pub(super) struct Wish {
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
     /// Of the runs: any JSON; `{}` if it is not given.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     /// Of the runs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     options: Options,
 }
 
 #[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected milliseconds since 1970, or a time as RFC 3339 writes it")]
 enum Moment {
     Ms(i64),
     Written(Timestamp),
@@ -112,11 +114,13 @@ pub(super) struct PageBody {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// How many to leave out.
     #[serde(default)]
-    start: u64,
+    #[param(value_type = Option<u64>)]
+    start: Start,
     #[serde(default)]
     #[param(value_type = Option<u32>)]
     limit: Limit,
@@ -172,7 +176,7 @@ impl Wish {
             end_ms: self.end_date.map(Moment::ms),
             immediately: self.immediately,
             name: self.name.map(|name| name.0),
-            data: self.data.unwrap_or_else(|| RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")),
+            data: data_or_empty(self.data),
             // What is not given is as the queue is declared, for whoever takes a run here.
             options: self.options.for_queue(None),
         })
@@ -201,9 +205,9 @@ pub(super) async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<Response, Problem> {
     let (queue, _) = find(&state, &name)?;
-    let (schedulers, total) = queue.schedulers(filter.start, filter.limit.0).await?;
+    let (schedulers, total) = queue.schedulers(filter.start.0, filter.limit.0).await?;
     let items = schedulers.into_iter().map(|scheduler| SchedulerBody::of(&queue, scheduler)).collect();
-    let end = filter.start.saturating_add(u64::from(filter.limit.0));
+    let end = filter.start.0.saturating_add(u64::from(filter.limit.0));
     Ok(Answer::ok(to_json(&PageBody { items, next: (end < total).then_some(end), total })).into_response())
 }
 

@@ -17,6 +17,7 @@ use super::view::to_json;
 use crate::workloads::slots::{Ask, BookingFilter, Place, SlotFilter, SlotView, Sync};
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// Only those that can be booked now.
@@ -31,6 +32,7 @@ pub(super) struct Filter {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Whose {
     /// The user whose bookings are wanted.

@@ -10,6 +10,7 @@ mod pages;
 mod pickup;
 mod queues;
 mod schedulers;
+mod shapes;
 mod slots;
 mod wishes;
 
@@ -22,10 +23,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{AppState, Parts, Server, access as keys, router};
+use super::{AppState, Parts, Server, router};
+use crate::access::Access;
 use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -41,6 +44,9 @@ use crate::runner::Controls;
 use crate::saga::Sagas;
 use crate::store::Store;
 use crate::workloads::{On, Workloads};
+
+/// Runs of the queue `mail`, which is left to workers elsewhere otherwise, are this server's.
+const MAIL_IS_MADE_HERE: &str = "[queues.mail]\nprocessor = { kind = 'builtin', name = 'echo' }\n";
 
 struct World {
     state: AppState,
@@ -71,7 +77,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let ours = format!(
             "files_dir = '{0}'\n[store]\nurl = 'sqlite://{0}/t.db'\n[redis]\nurl = '{redis}'\n\
-             [queues.mail]\n[queues.letters.dedupe]\nfields = ['to', 'kind']\ndefaults = {{ kind = 'note' }}\n\
+             [queues.mail]\n[queues.letters]\nprocessor = {{ kind = 'builtin', name = 'echo' }}\n\
+             [queues.letters.dedupe]\nfields = ['to', 'kind']\ndefaults = {{ kind = 'note' }}\n\
              [webhook]\nsecret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'\n",
             dir.path().display()
         );
@@ -93,6 +100,7 @@ impl World {
         let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
         let settings = Arc::new(settings);
         let sagas = Sagas::new(store.clone(), settings.saga.clone(), BTreeMap::new());
+        let is_local = settings.http.bind.starts_with("127.");
         let state = Server::new(Parts {
             workloads: Workloads::new(&On {
                 store: store.clone(),
@@ -104,7 +112,7 @@ impl World {
             sagas,
             intake,
             locks,
-            access: keys(&settings, store),
+            access: Access::new(store, settings.http.admin_key.expose_secret(), is_local),
             redis,
             files: settings.files_dir.clone(),
             bot: None,

@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::{Caller, Enqueue, Operate};
-use super::idempotency::{Answer, Asked, once};
-use super::input::Json;
+use super::idempotency::{Asked, write};
+use super::input::{Json, objects};
 use super::problem::Problem;
 use super::submit::{Name, submit};
-use super::view::{RequestBody, to_json};
+use super::view::RequestBody;
 use crate::catalog::Entry;
 use crate::dedupe::KeyParts;
 use crate::intake::{Submit, SubscriberSpec};
@@ -45,6 +45,7 @@ pub(super) struct Wish {
 #[serde(deny_unknown_fields)]
 #[schema(as = VideoImport)]
 pub(super) struct Import {
+    #[serde(deserialize_with = "objects")]
     items: Vec<ImportItem>,
 }
 
@@ -116,13 +117,8 @@ pub(super) async fn import(
     let entry = state.intake.catalog().get(QUEUE).ok_or_else(Problem::queue_unknown)?;
     let read = |(index, item)| read_item(&state, entry, index, item);
     let items = items.into_iter().enumerate().map(read).collect::<Result<Vec<_>, Problem>>()?;
-    let (server, scope) = (state.clone(), entry.scope.clone());
-    once(&state, &caller.principal, asked, &raw, async move {
-        let store = server.intake.flights().store();
-        let done = import::import(store, &scope, server.bot.as_deref(), items).await?;
-        Ok(Answer::ok(to_json(&ImportedBody { imported: done.imported, skipped: done.skipped })))
-    })
-    .await
+    let (store, scope, bot) = (state.intake.flights().store(), &entry.scope, state.bot.as_deref());
+    write(&state, &caller.principal, asked, &raw, |key| import::import(store, scope, bot, items, key)).await
 }
 
 fn read_item(state: &AppState, entry: &Entry, index: usize, item: ImportItem) -> Result<Item, Problem> {

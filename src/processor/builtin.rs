@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Failure, Processor, Progress, Work};
+use crate::text::in_plain_words;
 
 /// Processors by the name that the configuration calls them.
 pub type Builtins = BTreeMap<&'static str, Arc<dyn Processor>>;
@@ -87,7 +88,8 @@ impl Processor for Fail {
 }
 
 fn data<'a, T: Deserialize<'a>>(work: &'a Work) -> Result<T, Failure> {
-    serde_json::from_str(work.data.get()).map_err(|error| Failure::fatal(format!("the job's data: {error}")))
+    let unfit = |error: serde_json::Error| format!("the job's data: {}", in_plain_words(&error.to_string()));
+    serde_json::from_str(work.data.get()).map_err(|error| Failure::fatal(unfit(error)))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-pub use next::{Next, Unfinished};
+pub use next::{Next, Unfinished, given};
 pub use trace::Trace;
 
 /// The job, as a processor sees it.

@@ -17,6 +17,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::text::{Object, in_plain_words};
+
 /// The longest wait for one job.
 const LONGEST_DELAY: Duration = Duration::from_secs(366 * 86_400);
 /// The longest time for which one job may hold a whole queue up.
@@ -57,8 +59,11 @@ enum Word {
     Limit,
 }
 
-/// Null is data as well.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+/// For data that may be left out: null is data as well. The field needs a `default`.
+///
+/// # Errors
+/// It is no JSON.
+pub fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -66,7 +71,8 @@ impl Unfinished {
     /// # Errors
     /// Why this says nothing about a job.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
-        let Said { next, ms, data } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let Object(Said { next, ms, data }) =
+            serde_json::from_slice(text).map_err(|error| in_plain_words(&error.to_string()))?;
         let span = |longest: Duration| match ms.map(Duration::from_millis) {
             None => Err("\"ms\" is missing".to_owned()),
             Some(span) if span > longest => Err(format!("\"ms\" is {} at most", longest.as_millis())),
@@ -120,6 +126,7 @@ mod tests {
             r#"{"next":"limit","ms":86400001}"#,
             r#"{"next":"wait","ms":5}"#,
             r#"{"next":"wait","daat":{}}"#,
+            r#"["wait",null,{}]"#,
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -221,6 +221,11 @@ fn check(placed: &[Placed<'_>], now: Millis) -> Result<(), FlowError> {
         if flow.job.options.deduplication.is_some() {
             return Err(FlowError::Deduplication { at: at.clone() });
         }
+        if flow.job.options.group.is_some() {
+            // A parent leaves its children's states, not a line of its own, when they are done.
+            let source = AddError::GroupTogether("a job of a flow");
+            return Err(FlowError::Job { at: at.clone(), source });
+        }
         if !seen.insert((flow.queue.keys().base(), id)) {
             return Err(FlowError::Twice { at: at.clone() });
         }

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{Error, Queue, pack, plain, scripts};
 use crate::clock::Millis;
+use crate::redis::Error as RedisError;
 
 /// What a worker says of a job while it works on it.
 #[derive(Clone, Debug)]
@@ -16,6 +17,15 @@ pub struct Heartbeat<'a> {
     pub progress: Option<&'a RawValue>,
     /// For the job's log: 1,000 at most.
     pub lines: &'a [String],
+}
+
+/// What became of a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// The job is held for another lease. It may have been cancelled meanwhile, for a reason: see [`Queue::cancel`].
+    Renewed { cancelled: Option<String> },
+    /// It is not the caller's any more, and nothing was written.
+    Lost,
 }
 
 impl Queue {
@@ -30,11 +40,11 @@ impl Queue {
         Ok(self.run(&scripts::EXTEND, vec![plain(lease_ms.max(1)), pack(held)]).await?.texts()?)
     }
 
-    /// Renews a lock and writes down what its owner tells, in one step. `false` if the job is not the owner's any more.
+    /// Renews a lock and writes down what its owner tells, in one step.
     ///
     /// # Errors
     /// `Redis`: then it may have been done. Repeated, it tells its lines twice.
-    pub async fn heartbeat(&self, beat: &Heartbeat<'_>) -> Result<bool, Error> {
+    pub async fn heartbeat(&self, beat: &Heartbeat<'_>) -> Result<Beat, Error> {
         let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let args = vec![
             text(beat.id),
@@ -43,7 +53,11 @@ impl Queue {
             text(beat.progress.map_or("", RawValue::get)),
             pack(beat.lines),
         ];
-        Ok(self.run(&scripts::HEARTBEAT, args).await?.int()? == 1)
+        Ok(match self.run(&scripts::HEARTBEAT, args).await?.items()?.as_slice() {
+            [] => Beat::Lost,
+            [reason] => Beat::Renewed { cancelled: Some(reason.text()?).filter(|reason| !reason.is_empty()) },
+            _ => return Err(RedisError::protocol("a heartbeat answers one thing at most").into()),
+        })
     }
 
     /// Puts jobs that are in `active` without a lock back to the front, if they were so at the last scan too; one found

@@ -59,7 +59,7 @@ pub use flow::{AddedFlow, DEEPEST, Flow, FlowError, MOST_JOBS, OnFailure, Path};
 pub use groups::{Group, GroupChange, GroupDefaults, GroupRate, Tended};
 pub use job::{Job, Record};
 pub use keys::Keys;
-pub use lease::Heartbeat;
+pub use lease::{Beat, Heartbeat};
 pub use limits::{Limits, RateLimit};
 pub use look::{Counts, State};
 pub use options::{Deduplication, JobBackoff, JobOptions, Keep};

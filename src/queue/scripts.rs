@@ -30,7 +30,7 @@ script!(
     "cancel",
     ["look", "gate", "enqueue", "groups", "remove", "options", "create", "parent", "finish", "metrics"]
 );
-script!(CANCELLED, "cancelled", []);
+script!(CANCELLED, "cancelled", ["cancelled"]);
 script!(CHANGE_DELAY, "change_delay", ["gate", "enqueue"]);
 script!(CHANGE_PRIORITY, "change_priority", ["gate", "enqueue", "groups"]);
 script!(CHILDREN, "children", []);
@@ -48,7 +48,7 @@ script!(
 );
 script!(GROUPS, "groups", []);
 script!(HALTED_SCHEDULERS, "halted_schedulers", ["look", "gate", "schedule"]);
-script!(HEARTBEAT, "heartbeat", ["gate", "options"]);
+script!(HEARTBEAT, "heartbeat", ["gate", "options", "cancelled"]);
 script!(IDS, "ids", ["lines"]);
 script!(LEAD_TENDING, "lead_tending", []);
 script!(LEAVE_TENDING, "leave_tending", []);

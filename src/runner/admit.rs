@@ -35,6 +35,13 @@ pub fn admit(record: Record, queue: &QueueName, heeds: bool) -> Result<Box<Job>,
     }
 }
 
+/// How a job ends that was taken more often than its queue allows, whoever let it go; nothing if it was not.
+pub fn started_too_often(job: &Job, max_started: Option<u32>) -> Option<How> {
+    let is_too_often = max_started.is_some_and(|most| job.attempts_started > most);
+    // BullMQ's words.
+    is_too_often.then(|| How::Fail { reason: "job started more than allowable limit".to_owned(), stack: None })
+}
+
 /// Failed for good, with the reason in place of a stack: dashboards show the last one.
 pub fn for_good(reason: String) -> How {
     How::Fail { stack: Some(reason.clone()), reason }

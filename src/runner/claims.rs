@@ -17,7 +17,7 @@ use std::time::Duration;
 use metrics::counter;
 use tokio::time::Instant;
 
-use super::admit::{Refused, admit};
+use super::admit::{Refused, admit, started_too_often};
 use super::{Hold, schedule, upkeep};
 use crate::clock::{Clock, Millis, millis};
 use crate::fault;
@@ -40,9 +40,22 @@ pub struct Claim {
     /// The token may have taken before, in a call whose answer was lost: what it holds still is answered again.
     pub is_repeatable: bool,
     pub lease: Duration,
+    /// Stands in the jobs as the one who works on them, marked as one who claimed them.
     pub worker: Option<String>,
+    /// Of the queue: a job that was taken more often fails, instead of being handed out.
+    pub max_started: Option<u32>,
     /// How long to wait for a job where there is none.
     pub wait: Duration,
+}
+
+/// How the names of those begin who claim jobs. It begins as those of our own workers do: they listen to cancellations, too,
+/// with each heartbeat.
+const CLAIMANT: &str = "onetake-claim";
+
+impl Claim {
+    fn worker_name(&self) -> String {
+        self.worker.as_ref().map_or_else(|| CLAIMANT.to_owned(), |name| format!("{CLAIMANT}:{name}"))
+    }
 }
 
 /// How claims are served.
@@ -156,7 +169,7 @@ impl Inner {
             max: claim.max,
             token: claim.token.clone(),
             lease_ms: millis(claim.lease),
-            worker_name: claim.worker.clone(),
+            worker_name: Some(claim.worker_name()),
         };
         let mut round = 0;
         loop {
@@ -183,7 +196,15 @@ impl Inner {
         let mut left = Handed::nothing(queue, &self.clock, claim, now);
         let (mut ended, mut runs) = (Vec::new(), Vec::new());
         for record in records {
-            match admit(record, queue.name(), true) {
+            let admitted =
+                admit(record, queue.name(), true).and_then(|job| match started_too_often(&job, claim.max_started) {
+                    Some(how) => {
+                        let run = job.scheduler.is_some().then(|| job.clone());
+                        Err(Refused { id: job.id.clone(), how, run })
+                    }
+                    None => Ok(job),
+                });
+            match admitted {
                 Ok(job) => left.hold(job),
                 Err(Refused { id, how, run }) => {
                     ended.push(Ended { id, token: claim.token.clone(), how });

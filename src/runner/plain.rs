@@ -8,16 +8,13 @@ use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 use tracing::{Instrument, debug, info_span};
 
-use super::admit::{CHILDREN_PENDING, for_good};
+use super::admit::{CHILDREN_PENDING, for_good, started_too_often};
 use super::{Handler, Hold, Stopped, limit, progress};
 use crate::clock::{Clock, Millis, millis};
 use crate::config;
 use crate::processor::{Failure, Next, Processor, Trace, Unfinished, Work};
 use crate::queue::{How, Job, JobBackoff, Move, Queue};
 use crate::retry::{self, Backoff};
-
-/// Why a job that was taken too often fails. BullMQ's words.
-const STARTED_TOO_OFTEN: &str = "job started more than allowable limit";
 
 /// Runs a queue's processor over its jobs.
 pub struct PlainJobs {
@@ -31,8 +28,8 @@ pub struct PlainJobs {
 #[async_trait]
 impl Handler for PlainJobs {
     async fn handle(&self, job: Job, hold: Hold) -> How {
-        if self.settings.max_started.is_some_and(|most| job.attempts_started > most) {
-            return How::Fail { reason: STARTED_TOO_OFTEN.to_owned(), stack: None };
+        if let Some(too_often) = started_too_often(&job, self.settings.max_started) {
+            return too_often;
         }
         let Some(trace) = Trace::of_options(&job.options.extra) else { return self.run(job, hold, None).await };
         let span = info_span!("job", queue = %self.queue.name(), job.id = %job.id, trace_id = trace.id());

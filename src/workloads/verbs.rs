@@ -17,7 +17,7 @@ use crate::idempotency::{Answered, Key, Told};
 use crate::processor::{Failure, Processor, Progress, Work};
 use crate::refusal::{Kind, Refusal};
 use crate::store;
-use crate::text::hex;
+use crate::text::{hex, in_plain_words};
 
 /// How soon a job is tried again that found the database away. That is no attempt.
 const STORE_AWAY: Duration = Duration::from_secs(1);
@@ -73,8 +73,8 @@ impl Data {
     pub fn read<T: DeserializeOwned>(self) -> Result<T, Failed> {
         serde_path_to_error::deserialize(Value::Object(self.0)).map_err(|error| {
             let field = error.path().to_string();
-            let reason = error.into_inner();
-            Failed::Data(if field == "." { reason.to_string() } else { format!("{field}: {reason}") })
+            let reason = in_plain_words(&error.into_inner().to_string());
+            Failed::Data(if field == "." { reason } else { format!("{field}: {reason}") })
         })
     }
 }
@@ -200,7 +200,11 @@ mod tests {
         for (name, data, reason) in [
             ("sing", "{}", "\"sing\" is none of this queue's verbs: ring"),
             ("ring", "[]", "the job's data: must be an object"),
-            ("ring", r#"{"times":"x"}"#, "the job's data: times: invalid type: string \"x\", expected u8"),
+            (
+                "ring",
+                r#"{"times":"x"}"#,
+                "the job's data: times: invalid type: string \"x\", expected a whole number from 0 to 255",
+            ),
             ("ring", r#"{"times":1,"loud":true}"#, "the job's data: loud: unknown field `loud`, expected `times`"),
             ("ring", r#"{"times":1,"idempotencyKey":""}"#, "idempotencyKey: must be 1 to 255 visible ASCII characters"),
         ] {

@@ -203,6 +203,14 @@ async fn a_worker_works_a_queue_off(language: Language) {
     let failed = until_state(&server, "pulled", &bad, "failed").await;
     assert_eq!((&failed["failed_reason"], &failed["attempts_made"]), (&json!("no such luck"), &json!(2)));
     assert!(failed["stacktrace"][1].as_str().is_some_and(|stack| stack.contains("work")), "{failed}");
+    // One that nobody wants any more is let go of with the next heartbeat, long before its end.
+    let options = json!({"attempts": 2});
+    let long = add(&server, "pulled", json!({"data": {"steps": 100_000, "pause": 0.1}, "options": options})).await;
+    while worker.took().await != long {}
+    let cancel = format!("/v1/queues/pulled/jobs/{long}/cancel");
+    assert_eq!(server.post(&cancel, json!({"reason": "wrong address"})).await.status, 202);
+    let stopped = until_state(&server, "pulled", &long, "failed").await;
+    assert_eq!((&stopped["failed_reason"], &stopped["attempts_made"]), (&json!("wrong address"), &json!(1)));
     // Waiting for the next job, it is told at once.
     until_blocked(&world, 1).await;
     let next = add(&server, "pulled", json!({"data": {}})).await;

@@ -14,6 +14,9 @@ const name = `${hostname()}-${process.pid}`;
 const headers = { 'content-type': 'application/json' };
 if (process.env.ONETAKE_API_KEY) headers.authorization = `Bearer ${process.env.ONETAKE_API_KEY}`;
 
+/** Nobody wants the job done any more; told by the answer to a heartbeat. */
+class Cancelled extends Error {}
+
 /** Yours. What it returns is the job's result, what it throws fails the attempt. */
 async function work({ data }, report) {
   const { steps = 1, pause = 0, error } = data;
@@ -45,11 +48,15 @@ async function run(token, job) {
   const beat = (more) => call(`${at}/heartbeat`, { token, lease: `${lease}s`, ...more });
   const keeping = setInterval(beat, (lease * 1000) / 3);
   console.log('took', job.id);
+  const report = async (percent) => {
+    const { cancelled } = await beat({ progress: percent, logs: [`${percent} %`] });
+    if (cancelled) throw new Cancelled(cancelled);
+  };
   let end;
   try {
-    end = ['complete', { result: await work(job, (percent) => beat({ progress: percent, logs: [`${percent} %`] })) }];
+    end = ['complete', { result: await work(job, report) }];
   } catch (error) {
-    end = ['fail', { reason: error.message, stack: error.stack }];
+    end = ['fail', { reason: error.message, stack: error.stack, retry: !(error instanceof Cancelled) }];
   }
   clearInterval(keeping);
   const { status, state, code } = await call(`${at}/${end[0]}`, { token, ...end[1] });

@@ -18,6 +18,10 @@ if "ONETAKE_API_KEY" in os.environ:
     HEADERS["authorization"] = f"Bearer {os.environ['ONETAKE_API_KEY']}"
 
 
+class Cancelled(Exception):
+    """Nobody wants the job done any more; told by the answer to a heartbeat."""
+
+
 def work(job, report):
     """Yours. What it returns is the job's result, what it raises fails the attempt."""
     data = job["data"]
@@ -52,12 +56,18 @@ def run(token, job):
         while not done.wait(LEASE / 3) and beat()[0] == 200:
             pass
 
+    def report(percent):
+        _, answer = beat(progress=percent, logs=[f"{percent} %"])
+        if answer.get("cancelled"):
+            raise Cancelled(answer["cancelled"])
+
     threading.Thread(target=keep, daemon=True).start()
     print("took", job["id"], flush=True)
     try:
-        verb, body = "complete", {"result": work(job, lambda percent: beat(progress=percent, logs=[f"{percent} %"]))}
+        verb, body = "complete", {"result": work(job, report)}
     except Exception as error:
-        verb, body = "fail", {"reason": str(error), "stack": traceback.format_exc()}
+        retry = not isinstance(error, Cancelled)
+        verb, body = "fail", {"reason": str(error), "stack": traceback.format_exc(), "retry": retry}
     done.set()
     status, answer = call(f"/{quote(job['id'], safe='')}/{verb}", {"token": token, **body})
     print(answer["state"] if status == 200 else answer["code"], job["id"], flush=True)  # lease_lost: it is another's

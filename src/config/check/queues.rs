@@ -27,12 +27,14 @@ pub(super) fn queues(settings: &Settings, problems: &mut Problems) {
         rules(&at, queue, problems);
         processor(&at, queue, problems);
         groups(&format!("{at}.groups"), queue, problems);
+        // Plain queues have one, too: a job may bring a dedupe key of its own.
+        let work = name.work();
+        let message =
+            format!("is the queue in which the runs of \"{name}\" are worked off; it is not declared by itself");
+        problems.unless(!declared.contains_key(&work), format!("queues.{work}"), message);
+        let message = format!("is the queue in which the runs of \"{name}\" are worked off; call it otherwise");
+        problems.unless(work != settings.delivery.queue, "delivery.queue", message);
         if let Some(rules) = &queue.dedupe {
-            let work = name.work();
-            let taken = declared.contains_key(&work);
-            let message =
-                format!("is the queue in which the runs of \"{name}\" are worked off; it is not declared by itself");
-            problems.unless(!taken, format!("queues.{work}"), message);
             problems.unless(
                 queue.processor.is_some() && !queue.is_pulled(),
                 format!("{at}.processor"),

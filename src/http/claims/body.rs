@@ -13,7 +13,7 @@ use crate::http::submit::Name;
 #[serde(default, deny_unknown_fields)]
 #[schema(as = ClaimWish)]
 pub(in crate::http) struct Wish {
-    /// For people: who works on the jobs.
+    /// For people: who works on the jobs. Not with `onetake-` at its front: so are the servers called.
     #[schema(value_type = Option<String>)]
     pub worker: Option<Name>,
     /// At most so many jobs; `pull.max_batch` of the configuration is the most.
@@ -66,6 +66,8 @@ pub(in crate::http) struct Heartbeat {
 #[schema(as = Lease)]
 pub(in crate::http) struct LeaseBody {
     pub expires_at: String,
+    /// The job was cancelled, for this reason. However it ends, it is not run again.
+    pub cancelled: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -15,14 +15,14 @@ use crate::delivery::webhook::UrlError;
 use crate::http::AppState;
 use crate::http::auth::{Caller, Enqueue};
 use crate::http::idempotency::{Answer, Asked, once};
-use crate::http::input::{Json, Path};
+use crate::http::input::{Json, Path, object, object_if_any};
 use crate::http::problem::Problem;
 use crate::http::queues::find;
 use crate::http::submit::{Name, submit};
 use crate::http::view::RequestBody;
 use crate::id;
 use crate::intake::{Deliver, Submit, SubscriberSpec};
-use crate::processor::Trace;
+use crate::processor::{Trace, given};
 use crate::queue::{Add, Queue};
 use crate::retry::Backoff;
 
@@ -36,11 +36,14 @@ pub(in crate::http) struct Wish {
     #[schema(value_type = Option<String>)]
     name: Option<Name>,
     /// Any JSON; `{}` if it is not given.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     options: Options,
+    #[serde(default, deserialize_with = "object_if_any")]
     dedupe: Option<Dedupe>,
+    #[serde(default, deserialize_with = "object_if_any")]
     subscriber: Option<Subscriber>,
     /// Of the headers.
     #[serde(skip)]
@@ -119,13 +122,12 @@ pub(in crate::http) async fn create(
         }
         Kind::Plain | Kind::Intake => {
             let entry = entry.ok_or_else(Problem::queue_unknown)?;
-            if entry.settings.is_pulled() {
-                return Err(Problem::field(
-                    "dedupe",
-                    "runs are made by this server, and the jobs of this queue by others",
-                ));
-            }
             let wish = wish.submit(&state, entry)?;
+            // No server would take its runs: they would stay open, and their askers wait, for ever.
+            if entry.settings.processor.is_none() || entry.settings.is_pulled() {
+                let detail = "runs are made by Onetake, and this queue has no processor of its own: declare one";
+                return Err(Problem::field("dedupe", detail));
+            }
             let repeatable = asked.begin(&state, &caller.principal, &raw)?;
             submit(&state, wish, repeatable).await
         }

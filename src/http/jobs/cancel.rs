@@ -29,9 +29,10 @@ pub(in crate::http) struct CancelWish {
     reason: Option<String>,
 }
 
-/// Ends a plain job as failed, for good, with a reason. 200: it has failed. 202: an Onetake server runs it and is told to
-/// stop it; it fails unless it ends just then, and is not run again even if that server dies. A job that a Node worker
-/// runs cannot be stopped from outside: 409 `job_foreign`, and nothing is changed.
+/// Ends a plain job as failed, for good, with a reason. 200: it has failed. 202: an Onetake server runs it, or a worker that
+/// has claimed it, and is told to stop it (the worker by its next heartbeat); it fails unless it ends just then, and is not run
+/// again even if that server or worker dies. A job that a Node worker runs cannot be stopped from outside: 409 `job_foreign`,
+/// and nothing is changed.
 #[utoipa::path(post, path = "/v1/queues/{queue}/jobs/{id}/cancel", tag = "jobs", request_body = Option<CancelWish>,
     params(("queue" = String, Path), ("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = JobBody), (status = 202, body = JobBody), (status = 404), (status = 409), (status = 422),

@@ -62,6 +62,7 @@ pub(in crate::http) struct DataWish {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct RemoveWish {
     /// Its children and theirs as well.

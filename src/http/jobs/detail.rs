@@ -11,7 +11,7 @@ use crate::http::AppState;
 use crate::http::auth::{Caller, Read};
 use crate::http::idempotency::Answer;
 use crate::http::input::{Path, Query};
-use crate::http::page::{Limit, Page};
+use crate::http::page::{Limit, Page, Start};
 use crate::http::problem::Problem;
 use crate::http::queues::find;
 use crate::http::view::to_json;
@@ -20,6 +20,7 @@ use crate::queue::{Child, ChildKind};
 const KINDS: [ChildKind; 4] = [ChildKind::Unprocessed, ChildKind::Processed, ChildKind::Ignored, ChildKind::Failed];
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct ChildFilter {
     /// `unprocessed`, `processed`, `ignored` or `failed`; all of them if it is not given.
@@ -47,11 +48,13 @@ pub(in crate::http) struct ChildBody {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct LogFilter {
     /// How many lines to leave out.
     #[serde(default)]
-    start: u64,
+    #[param(value_type = Option<u64>)]
+    start: Start,
     #[serde(default)]
     #[param(value_type = Option<u32>)]
     limit: Limit,
@@ -137,8 +140,8 @@ pub(in crate::http) async fn logs(
     Query(filter): Query<LogFilter>,
 ) -> Result<Response, Problem> {
     let (queue, _) = find(&state, &name)?;
-    let (items, count) = queue.logs(&id, filter.start, filter.limit.0).await?.ok_or_else(unknown)?;
-    let end = filter.start.saturating_add(items.len() as u64);
+    let (items, count) = queue.logs(&id, filter.start.0, filter.limit.0).await?.ok_or_else(unknown)?;
+    let end = filter.start.0.saturating_add(items.len() as u64);
     let next = (end < count && !items.is_empty()).then_some(end);
     Ok(Answer::ok(to_json(&LogBody { items, next, count })).into_response())
 }

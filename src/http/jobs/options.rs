@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::catalog::Entry;
 use crate::config::Span;
+use crate::http::input::{object, object_if_any};
 use crate::http::problem::Problem;
 use crate::queue::{JobBackoff, JobOptions, Keep};
 use crate::retry::Backoff;
@@ -40,6 +41,7 @@ pub(in crate::http) struct Options {
     #[schema(value_type = Option<serde_json::Value>)]
     pub(super) remove_on_fail: Option<KeepWish>,
     /// The job is served in turn with those of the queue's other groups. Its priority counts among those of its group.
+    #[serde(default, deserialize_with = "object_if_any")]
     pub(super) group: Option<GroupWish>,
 }
 
@@ -53,18 +55,27 @@ pub(super) struct GroupWish {
 
 /// Milliseconds, or by its parts.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected milliseconds, or an object of \"type\" (fixed, exponential), \"delay\" and \"jitter\""
+)]
 #[schema(as = NewJobBackoff)]
 pub(super) enum BackoffWish {
     Delay(u64),
-    Parts {
-        r#type: BackoffKind,
-        #[serde(default)]
-        delay: u64,
-        /// Between 0 and 1: 0.3 takes up to 30 % off.
-        #[serde(default)]
-        jitter: f64,
-    },
+    Parts(#[serde(deserialize_with = "object")] BackoffParts),
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewJobBackoffParts)]
+pub(super) struct BackoffParts {
+    r#type: BackoffKind,
+    /// In milliseconds.
+    #[serde(default)]
+    delay: u64,
+    /// Between 0 and 1: 0.3 takes up to 30 % off.
+    #[serde(default)]
+    jitter: f64,
 }
 
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -77,11 +88,20 @@ pub(super) enum BackoffKind {
 
 /// True: none is kept; a number: the newest so many.
 #[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected true, false, a number, or an object of \"count\", \"age\" and \"limit\"")]
 pub(super) enum KeepWish {
     Remove(bool),
     Newest(u64),
-    By { count: Option<u64>, age: Option<u64>, limit: Option<u64> },
+    By(#[serde(deserialize_with = "object")] KeepParts),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeepParts {
+    count: Option<u64>,
+    /// In seconds.
+    age: Option<u64>,
+    limit: Option<u64>,
 }
 
 impl Options {
@@ -97,10 +117,20 @@ impl Options {
         if self.attempts.is_some_and(|attempts| attempts > MOST_ATTEMPTS) {
             return Err(Problem::field("options.attempts", format!("there are {MOST_ATTEMPTS} attempts at most")));
         }
-        if let Some(BackoffWish::Parts { jitter, .. }) = self.backoff
-            && !(0.0..=1.0).contains(&jitter)
-        {
-            return Err(Problem::field("options.backoff.jitter", "a jitter is between 0 and 1"));
+        match self.backoff {
+            Some(BackoffWish::Delay(ms)) if ms > LONGEST_DELAY_MS => {
+                return Err(Problem::field("options.backoff", "a backoff is a year at most"));
+            }
+            Some(BackoffWish::Parts(parts)) if parts.delay > LONGEST_DELAY_MS => {
+                return Err(Problem::field("options.backoff.delay", "a backoff is a year at most"));
+            }
+            Some(BackoffWish::Parts(parts)) if !(0.0..=1.0).contains(&parts.jitter) => {
+                return Err(Problem::field("options.backoff.jitter", "a jitter is between 0 and 1"));
+            }
+            _ => {}
+        }
+        if self.timeout.is_some_and(|timeout| timeout.get() > LONGEST_DELAY_MS) {
+            return Err(Problem::field("options.timeout", "a timeout is a year at most"));
         }
         Ok(())
     }
@@ -145,10 +175,10 @@ impl From<BackoffWish> for Backoff {
         let span = |ms| Span(Duration::from_millis(ms));
         match wish {
             BackoffWish::Delay(ms) => Self::Fixed { delay: span(ms), jitter: 0.0 },
-            BackoffWish::Parts { r#type: BackoffKind::Fixed, delay, jitter } => {
+            BackoffWish::Parts(BackoffParts { r#type: BackoffKind::Fixed, delay, jitter }) => {
                 Self::Fixed { delay: span(delay), jitter }
             }
-            BackoffWish::Parts { r#type: BackoffKind::Exponential, delay, jitter } => {
+            BackoffWish::Parts(BackoffParts { r#type: BackoffKind::Exponential, delay, jitter }) => {
                 Self::Exponential { delay: span(delay), jitter }
             }
         }
@@ -161,7 +191,7 @@ impl From<KeepWish> for Keep {
             KeepWish::Remove(true) => Self::NONE,
             KeepWish::Remove(false) => Self::ALL,
             KeepWish::Newest(count) => Self::last(count),
-            KeepWish::By { count, age, limit } => Self { count, age_s: age, limit },
+            KeepWish::By(KeepParts { count, age, limit }) => Self { count, age_s: age, limit },
         }
     }
 }

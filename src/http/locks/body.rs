@@ -9,9 +9,11 @@ use crate::clock::millis;
 use crate::config::Span;
 use crate::http::AppState;
 use crate::http::idempotency::Answer;
+use crate::http::input::Text;
 use crate::http::page::{Cursor, Limit};
 use crate::http::view::{rfc3339, to_json};
 use crate::lock::{AuditEntry, Grant, LeaseView, LockName};
+use crate::text::Reason;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,23 @@ pub(in crate::http) struct Wish {
     /// In Redis alone: quick, and good for sparing work only, as it may have two holders for a moment.
     #[serde(default)]
     pub fast: bool,
+}
+
+/// Several locks, all or none.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = LocksWish)]
+pub(in crate::http) struct SeveralWish {
+    /// 1 to 32.
+    pub names: Vec<String>,
+    /// Of each, as for one lock.
+    #[schema(value_type = String)]
+    pub ttl: Span,
+    /// How long to wait for all of them.
+    #[schema(value_type = Option<String>)]
+    pub wait: Option<Span>,
+    pub note: Option<String>,
+    pub request_id: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -58,21 +77,25 @@ pub(in crate::http) struct Release {
 #[schema(as = LockForce)]
 pub(in crate::http) struct Force {
     /// Kept in the audit.
-    pub reason: String,
+    #[schema(value_type = String)]
+    pub reason: Reason,
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Filter {
     /// What the names begin with.
     #[serde(default)]
-    pub prefix: String,
+    #[param(value_type = Option<String>)]
+    pub prefix: Text,
     /// `held` or `free`.
     #[serde(default)]
     pub state: String,
     /// Whose they are: the id of an API key.
     #[serde(default)]
-    pub holder: String,
+    #[param(value_type = Option<String>)]
+    pub holder: Text,
     #[serde(default)]
     #[param(value_type = Option<String>)]
     pub cursor: Cursor,
@@ -98,6 +121,19 @@ pub(in crate::http) struct GrantBody<'a> {
     #[schema(value_type = String)]
     pub ttl: Span,
     pub fast: bool,
+}
+
+/// Several locks in the caller's hands, in the order of their names.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LockGrants)]
+pub(in crate::http) struct GrantsBody<'a> {
+    items: Vec<GrantBody<'a>>,
+}
+
+impl<'a> GrantsBody<'a> {
+    pub fn of(grants: &'a [Grant]) -> Self {
+        Self { items: grants.iter().map(|grant| GrantBody::of(grant, true)).collect() }
+    }
 }
 
 /// A lease as others see it.
@@ -133,15 +169,21 @@ pub(in crate::http) struct AuditBody {
     at: String,
 }
 
+impl<'a> GrantBody<'a> {
+    fn of(grant: &'a Grant, is_new: bool) -> Self {
+        Self {
+            name: grant.name.as_str(),
+            owner_token: is_new.then_some(grant.owner.as_str()),
+            fencing_token: Some(grant.fencing_token),
+            expires_at: rfc3339(grant.until_ms),
+            ttl: Span(grant.left),
+            fast: false,
+        }
+    }
+}
+
 pub fn grant_body(grant: &Grant, is_new: bool) -> Answer {
-    Answer::ok(to_json(&GrantBody {
-        name: grant.name.as_str(),
-        owner_token: is_new.then_some(grant.owner.as_str()),
-        fencing_token: Some(grant.fencing_token),
-        expires_at: rfc3339(grant.until_ms),
-        ttl: Span(grant.left),
-        fast: false,
-    }))
+    Answer::ok(to_json(&GrantBody::of(grant, is_new)))
 }
 
 pub fn fast_body(state: &AppState, name: &LockName, owner: Option<&str>, left: Duration) -> Answer {

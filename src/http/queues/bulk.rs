@@ -13,6 +13,7 @@ use crate::http::AppState;
 use crate::http::auth::{Caller, Operate};
 use crate::http::idempotency::{Answer, Asked, once};
 use crate::http::input::{Json, OptionalJson, Path, Raw};
+use crate::http::page::Start;
 use crate::http::problem::Problem;
 use crate::http::view::to_json;
 use crate::queue::{Bulk, Finished, Queue, State as JobState};
@@ -79,7 +80,8 @@ pub(in crate::http) struct CleanWish {
     limit: Option<u64>,
     /// Where to go on.
     #[serde(default)]
-    next: u64,
+    #[schema(value_type = u64)]
+    next: Start,
 }
 
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -212,7 +214,7 @@ pub(in crate::http) async fn clean(
     };
     let grace_ms = Millis::try_from(wish.grace).unwrap_or(Millis::MAX);
     let bulk = Bulk::Clean { state: job_state, grace_ms, most: wish.limit };
-    act(&state, (caller, asked, raw), &name, bulk, wish.next).await
+    act(&state, (caller, asked, raw), &name, bulk, wish.next.0).await
 }
 
 /// Removes a paused queue with everything that is in it.

@@ -15,7 +15,7 @@ use crate::catalog::Kind;
 use crate::http::AppState;
 use crate::http::auth::{Caller, Operate, Read};
 use crate::http::idempotency::{Answer, Asked, once};
-use crate::http::input::{Json, Path, Query, Raw};
+use crate::http::input::{Json, Path, Query, Raw, object_if_any};
 use crate::http::page::{Limit, Page};
 use crate::http::problem::Problem;
 use crate::http::view::to_json;
@@ -58,10 +58,12 @@ pub(in crate::http) struct GroupRateBody {
 pub(in crate::http) struct GroupWish {
     /// How many of its jobs may run at once; 0 for any number.
     concurrency: Option<u32>,
+    #[serde(default, deserialize_with = "object_if_any")]
     rate_limit: Option<GroupRateBody>,
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct GroupFilter {
     /// The `next` of the page before.

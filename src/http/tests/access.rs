@@ -115,3 +115,17 @@ async fn outside_loopback_nothing_is_open() {
     let world = World::with("[http]\nbind = '0.0.0.0:0'").await;
     world.get("/v1/requests").await.problem(401, "unauthorized");
 }
+
+#[tokio::test]
+async fn a_process_that_only_runs_jobs_tells_its_health_and_nothing_else() {
+    let world = World::with("role = 'runner'").await;
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(world.get(path).await.status, 200, "{path}");
+    }
+    // Known, but nothing is recorded in this process.
+    world.get("/metrics").await.problem(404, "not_found");
+    for path in ["/v1/queues", "/openapi.json", "/docs"] {
+        world.get(path).await.problem(404, "not_found");
+    }
+    world.post("/v1/queues/mail/jobs", json!({})).await.problem(404, "not_found");
+}

@@ -307,6 +307,55 @@ async fn claims_need_the_scope_work() {
     assert_eq!(shown.status, 200);
 }
 
+#[tokio::test]
+async fn a_cancelled_job_is_told_to_the_worker_that_has_claimed_it_and_not_run_again() {
+    let (world, _server) = world().await;
+    for worker in [json!({"worker": "w1"}), json!({})] {
+        let id = world.put_job(json!({"options": {"attempts": 3}})).await;
+        let claimed = world.post(CLAIMS, worker).await;
+        let token = claimed.body["token"].as_str().unwrap();
+        let beat = json!({"token": token});
+        let before = world.say(&id, "heartbeat", beat.clone()).await;
+        assert_eq!((before.status.as_u16(), &before.body["cancelled"]), (200, &Value::Null));
+        let cancel = format!("/v1/queues/mail/jobs/{id}/cancel");
+        assert_eq!(world.post(&cancel, json!({"reason": "wrong address"})).await.status, 202);
+        let told = world.say(&id, "heartbeat", beat).await;
+        assert_eq!((told.status.as_u16(), &told.body["cancelled"]), (200, &json!("wrong address")), "{}", told.text);
+        let failed = world.say(&id, "fail", json!({"token": token, "reason": "as it was told"})).await;
+        assert_eq!((failed.status.as_u16(), &failed.body["state"]), (200, &json!("waiting")), "it had attempts left");
+        assert_eq!(world.post(CLAIMS, json!({})).await.body["items"], json!([]), "nobody is handed it again");
+        let job = world.job(&id).await;
+        assert_eq!((&job["state"], &job["failed_reason"]), (&json!("failed"), &json!("wrong address")));
+    }
+    let id = world.put_job(json!({})).await;
+    let (_, token) = world.claim_one().await;
+    world.post(&format!("/v1/queues/mail/jobs/{id}/cancel"), json!({})).await;
+    let done = world.say(&id, "complete", json!({"token": token})).await;
+    assert_eq!(done.body["state"], "completed", "one that ends just then has ended");
+}
+
+#[tokio::test]
+async fn nobody_claims_under_the_name_of_a_server() {
+    let (world, _server) = world().await;
+    let refused = world.post(CLAIMS, json!({"worker": "onetake-1"})).await;
+    assert_eq!(refused.problem(422, "invalid_field"), "worker");
+}
+
+#[tokio::test]
+async fn a_job_that_was_taken_too_often_is_not_handed_out() {
+    let server = crate::redis::testing::Server::start();
+    let url = server.settings().url;
+    let world = World::on(secrecy::ExposeSecret::expose_secret(&url), "[queues.mail]\nmax_started = 1").await;
+    let mut up = world.state.redis.watch();
+    tokio::time::timeout(Duration::from_secs(30), up.wait_for(|up| *up)).await.unwrap().unwrap();
+    let id = world.put_job(json!({})).await;
+    let (_, token) = world.claim_one().await;
+    assert_eq!(world.say(&id, "delay", json!({"token": token, "delay": "0s"})).await.status, 200);
+    assert_eq!(world.post(CLAIMS, json!({})).await.body["items"], json!([]));
+    let job = world.job(&id).await;
+    assert_eq!(job["failed_reason"], "job started more than allowable limit", "{job}");
+}
+
 /// Two claims drop and are served at every point of their way: in the end every job is where it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_is_given_up_at_any_point_leaves_nothing_taken() {
@@ -319,6 +368,7 @@ async fn a_claim_that_is_given_up_at_any_point_leaves_nothing_taken() {
         is_repeatable: false,
         lease: Duration::from_secs(3600),
         worker: None,
+        max_started: None,
         wait: Duration::from_millis(wait_ms),
     };
     let adding = {

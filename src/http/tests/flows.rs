@@ -88,6 +88,12 @@ async fn a_flow_that_makes_no_sense_is_refused_with_the_field_and_adds_nothing()
         (child(json!({"queue": "onetake-delivery"})), "invalid_field", "children[1].queue"),
         (child(json!({"queue": "mail", "on_failure": "explode"})), "invalid_field", "children[1].on_failure"),
         (child(json!({"queue": "mail", "options": {"jobId": "7"}})), "invalid_field", "children[1].options.jobId"),
+        (json!({"queue": "mail", "options": {"group": {"id": "g"}}}), "invalid_field", "options.group"),
+        (
+            child(json!({"queue": "mail", "options": {"group": {"id": "g"}}})),
+            "invalid_field",
+            "children[1].options.group",
+        ),
         (
             child(json!({"queue": "mail", "options": {"priority": 3_000_000}})),
             "invalid_field",

@@ -60,7 +60,7 @@ async fn a_body_without_a_length_is_bounded_too() {
 
 #[tokio::test]
 async fn a_job_that_makes_no_sense_is_refused_with_the_field() {
-    let world = World::new().await;
+    let world = World::with(MAIL_IS_MADE_HERE).await;
     let key = |key: &str| json!({"dedupe": {"key": key}});
     for (queue, body, code, field) in [
         ("a%20b", json!({}), "invalid_field", "queue"),
@@ -73,6 +73,19 @@ async fn a_job_that_makes_no_sense_is_refused_with_the_field() {
         ("mail", json!({"options": {"priority": -1}}), "invalid_field", "options.priority"),
         ("mail", json!({"options": {"delay": "soon"}}), "invalid_field", "options.delay"),
         ("mail", json!({"options": {"backoff": {"type": "slow"}}}), "invalid_field", "options.backoff"),
+        ("mail", json!({"options": {"backoff": {"type": "fixed", "dleay": 1}}}), "invalid_field", "options.backoff"),
+        ("mail", json!({"options": {"backoff": ["fixed", 1, 0]}}), "invalid_field", "options.backoff"),
+        ("mail", json!({"options": {"backoff": u64::MAX}}), "invalid_field", "options.backoff"),
+        (
+            "mail",
+            json!({"options": {"backoff": {"type": "fixed", "delay": u64::MAX}}}),
+            "invalid_field",
+            "options.backoff.delay",
+        ),
+        ("mail", json!({"options": {"timeout": u64::MAX}}), "invalid_field", "options.timeout"),
+        ("mail", json!({"options": {"removeOnComplete": {"cuont": 1}}}), "invalid_field", "options.removeOnComplete"),
+        ("mail", json!({"options": [5_000]}), "invalid_field", "options"),
+        ("mail", json!({"dedupe": ["k"]}), "invalid_field", "dedupe"),
         ("mail", json!({"options": {"jobId": "a:b"}}), "invalid_field", "options.jobId"),
         ("mail", json!({"options": {"jobId": "7"}}), "invalid_field", "options.jobId"),
         ("mail", json!({"subscriber": {"id": "u"}}), "invalid_field", "subscriber"),
@@ -112,6 +125,18 @@ async fn a_job_that_makes_no_sense_is_refused_with_the_field() {
     let put_off = world.post("/v1/queues/mail/jobs", json!({"data": [1]})).await;
     put_off.problem(503, "redis_unavailable");
     assert_eq!(put_off.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn a_body_whose_fields_may_all_be_left_out_may_be_left_out_itself() {
+    let world = World::new().await;
+    for body in ["", "{}"] {
+        let cancelled = world.send(Method::POST, "/v1/orders/0000000000000000000000000000abcd/cancel", &[], body).await;
+        assert_eq!(cancelled.status, 404, "{body}: {}", cancelled.text);
+    }
+    let nothing = json!({"user": "u", "reason": " \n"});
+    let refused = world.post("/v1/orders/0000000000000000000000000000abcd/cancel", nothing).await;
+    assert_eq!(refused.problem(422, "invalid_field"), "reason");
 }
 
 #[tokio::test]

@@ -91,3 +91,22 @@ async fn queues_are_paused_and_resumed() {
     world.send(Method::POST, "/v1/queues/nope/pause", &[], Body::empty()).await.problem(404, "queue_unknown");
     assert_eq!(world.get("/readyz").await.body["status"], "ok");
 }
+
+#[tokio::test]
+async fn null_is_data_and_nothing_is_an_empty_object() {
+    let (world, _server) = world().await;
+    for (body, data) in [(json!({"data": null}), Value::Null), (json!({}), json!({}))] {
+        let added = world.post("/v1/queues/mail/jobs", body.clone()).await;
+        let id = added.body["job"]["id"].as_str().unwrap().to_owned();
+        assert_eq!(world.get(&format!("/v1/queues/mail/jobs/{id}")).await.body["data"], data, "{body}");
+        let mut flow = body.clone();
+        flow["queue"] = json!("mail");
+        let id = world.post("/v1/flows", flow).await.body["id"].as_str().unwrap().to_owned();
+        assert_eq!(world.get(&format!("/v1/queues/mail/jobs/{id}")).await.body["data"], data, "{body}");
+        let mut scheduler = body.clone();
+        scheduler["every"] = json!(60_000);
+        let set = world.send(Method::PUT, "/v1/queues/mail/schedulers/s", &[], scheduler.to_string()).await;
+        let run = set.body["job"].as_str().unwrap_or_else(|| panic!("{}", set.text));
+        assert_eq!(world.get(&format!("/v1/queues/mail/jobs/{run}")).await.body["data"], data, "{body}");
+    }
+}

@@ -52,8 +52,8 @@ async fn a_failure_is_told_and_frees_the_key() {
 }
 
 #[tokio::test]
-async fn any_declared_queue_can_be_deduped() {
-    let world = World::new().await;
+async fn any_queue_with_a_processor_can_be_deduped() {
+    let world = World::with(MAIL_IS_MADE_HERE).await;
     let by_key = json!({"dedupe": {"key": "K 1"}, "data": {"n": 1}});
     let first = world.post("/v1/queues/mail/jobs", by_key.clone()).await;
     assert_eq!((first.status.as_u16(), &first.body["key"]), (202, &json!(r#"["k 1"]"#)));
@@ -66,6 +66,16 @@ async fn any_declared_queue_can_be_deduped() {
 
     let by_fields = world.post("/v1/queues/letters/jobs", json!({"data": {"to": "Bob"}})).await;
     assert_eq!(by_fields.body["key"], r#"["bob","note"]"#);
+}
+
+#[tokio::test]
+async fn a_run_that_no_server_would_take_is_not_begun() {
+    for toml in ["", "[queues.mail]\nprocessor = { kind = 'pull' }"] {
+        let world = World::with(toml).await;
+        let refused = world.post("/v1/queues/mail/jobs", json!({"dedupe": {"key": "k"}})).await;
+        assert_eq!(refused.problem(422, "invalid_field"), "dedupe", "{toml}");
+        assert_eq!(world.get("/v1/dedupe?scope=mail").await.body["items"], json!([]));
+    }
 }
 
 #[tokio::test]

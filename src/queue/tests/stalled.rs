@@ -1,7 +1,7 @@
 //! Locks: renewed, lost, and found to be gone.
 
 use super::*;
-use crate::queue::Heartbeat;
+use crate::queue::{Beat, Heartbeat};
 
 async fn scan(world: &World, max_stalled: u32) -> Vec<String> {
     world.run(&["DEL", "bull:q:stalled-check"]).await;
@@ -33,17 +33,17 @@ async fn a_heartbeat_is_written_down_for_the_owner_alone() {
     let (progress, lines) = (json("{\"at\":5}"), ["a", "b", "c"].map(str::to_owned));
     let beat = |token| Heartbeat { id: "1", token, lease_ms: 90_000, progress: Some(&progress), lines: &lines };
     let before = world.hash("1").await;
-    assert!(!world.queue.heartbeat(&beat("other")).await.unwrap());
-    assert!(!world.queue.heartbeat(&Heartbeat { id: "nobody", ..beat("t") }).await.unwrap());
+    assert_eq!(world.queue.heartbeat(&beat("other")).await.unwrap(), Beat::Lost);
+    assert_eq!(world.queue.heartbeat(&Heartbeat { id: "nobody", ..beat("t") }).await.unwrap(), Beat::Lost);
     assert_eq!((world.hash("1").await, world.news().await.len()), (before, 0));
     assert_eq!(world.see("EXISTS bull:q:1:logs bull:q:nobody").await, "0");
-    assert!(world.queue.heartbeat(&beat("t")).await.unwrap());
+    assert_eq!(world.queue.heartbeat(&beat("t")).await.unwrap(), Beat::Renewed { cancelled: None });
     assert_eq!(world.see("LRANGE bull:q:1:logs 0 -1").await, "[b c]");
     assert_eq!(world.news().await, ["progress jobId=1 data={\"at\":5}"]);
     assert_eq!(world.see("SISMEMBER bull:q:stalled 1").await, "0");
     assert!(world.see("PTTL bull:q:1:lock").await.parse::<i64>().unwrap() > 60_000);
     let quiet = Heartbeat { progress: None, lines: &[], ..beat("t") };
-    assert!(world.queue.heartbeat(&quiet).await.unwrap());
+    assert_eq!(world.queue.heartbeat(&quiet).await.unwrap(), Beat::Renewed { cancelled: None });
     assert_eq!(world.news().await, [""; 0]);
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::{Cancel, Orders, Wish};
 use crate::id::Name;
 use crate::idempotency::Answered;
+use crate::text::Reason;
 use crate::workloads::verbs::{Caller, Data, Failed, Verbs};
 
 /// A bot cancels in the name of its user.
@@ -14,7 +15,7 @@ use crate::workloads::verbs::{Caller, Data, Failed, Verbs};
 struct CancelWish {
     order: String,
     user: Name,
-    reason: Option<String>,
+    reason: Option<Reason>,
 }
 
 #[async_trait]
@@ -30,6 +31,28 @@ impl Verbs for Orders {
         }
         let CancelWish { order, user: Name(user), reason } = data.read()?;
         let actor = format!("user:{user}");
-        Ok(self.cancel(Cancel { id: order, user: Some(user), actor, reason }, Some(key)).await?)
+        Ok(self
+            .cancel(Cancel { id: order, user: Some(user), actor, reason: reason.map(|reason| reason.0) }, Some(key))
+            .await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_bot_gives_a_reason_as_everybody_does() {
+        let read = |reason: Value| {
+            let wish = json!({"order": "o", "user": 7, "reason": reason});
+            serde_json::from_value::<CancelWish>(wish).map(|wish| wish.reason.map(|reason| reason.0))
+        };
+        assert_eq!(read(json!(" too late ")).unwrap().as_deref(), Some("too late"));
+        assert_eq!(read(Value::Null).unwrap(), None);
+        for bad in ["", " ", "a\u{0}b", &"x".repeat(501)] {
+            assert!(read(json!(bad)).is_err(), "{bad}");
+        }
     }
 }

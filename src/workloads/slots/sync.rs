@@ -16,6 +16,7 @@ use crate::clock::Millis;
 use crate::id::Name;
 use crate::idempotency::{self, Answered, Key, Told};
 use crate::store::{Error, Tx, query, rows};
+use crate::text::objects;
 
 /// Slots in one list, at most.
 const MOST: usize = 5000;
@@ -27,6 +28,7 @@ const LONGEST_TITLE: usize = 200;
 #[schema(as = SlotList)]
 pub struct Sync {
     /// At most 5,000.
+    #[serde(deserialize_with = "objects")]
     pub slots: Vec<Listed>,
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Each becomes a flight that has its result without a run of ours. What exists already, or is being made, stays.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::Millis;
 use crate::id::{self, QueueName};
+use crate::idempotency::{self, Answered, Key, Told};
 use crate::retry::Backoff;
 use crate::store::{Error, Store, Tx, query, rows};
 
@@ -31,10 +33,10 @@ pub struct Item {
 }
 
 /// What became of the items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
-    pub imported: usize,
-    pub skipped: usize,
+#[derive(Clone, Copy, Debug, Default)]
+struct Imported {
+    imported: usize,
+    skipped: usize,
 }
 
 /// An item as the statements take it.
@@ -76,35 +78,79 @@ impl ItemRow {
     }
 }
 
-/// Brings `items` in, a page at a time: after an error some pages may be in, and repeating it skips them. `bot` is the id
-/// of the bot that the file ids belong to.
+/// Brings `items` in. `bot` is the id of the bot that the file ids belong to.
+///
+/// Under a key all of them, with the answer, in one unit of work. Without one a page at a time: after an error some pages may
+/// be in, and repeating it skips them.
 ///
 /// # Errors
 /// [`Error`] of the store.
-pub async fn import(store: &Store, scope: &QueueName, bot: Option<&str>, items: Vec<Item>) -> Result<Imported, Error> {
+pub async fn import(
+    store: &Store,
+    scope: &QueueName,
+    bot: Option<&str>,
+    items: Vec<Item>,
+    key: Option<Key>,
+) -> Result<Answered, Error> {
+    let pages = pages(items);
+    let with = Arc::new((scope.clone(), bot.map(str::to_owned)));
+    if key.is_some() {
+        return idempotency::unit_of_work(store, "video.import", key, move |tx| {
+            let (pages, with) = (pages.clone(), with.clone());
+            Box::pin(async move {
+                let mut total = Imported::default();
+                for page in pages {
+                    total.add(&page, import_page(tx, page.rows.clone(), &with.0, with.1.as_deref()).await?);
+                }
+                Ok(total.told())
+            })
+        })
+        .await;
+    }
     let mut total = Imported::default();
-    let mut items = items.into_iter().peekable();
-    while items.peek().is_some() {
-        let page: Vec<Item> = items.by_ref().take(PAGE).collect();
-        let asked = page.len();
-        // Of equal ones the first counts. Sorted, so that two imports do not wait for each other in a circle.
-        let mut first = HashMap::new();
-        for item in page {
-            first.entry(item.key.clone()).or_insert_with(|| ItemRow::of(item));
-        }
-        let mut page: Vec<ItemRow> = first.into_values().collect();
-        page.sort_by(|a, b| a.key.cmp(&b.key));
-        let (scope, bot) = (scope.clone(), bot.map(str::to_owned));
+    for page in pages {
+        let (rows, with) = (page.rows.clone(), with.clone());
         let imported = store
             .unit_of_work::<_, Error, _>("video.import", move |tx| {
-                let (page, scope, bot) = (page.clone(), scope.clone(), bot.clone());
-                Box::pin(async move { import_page(tx, page, &scope, bot.as_deref()).await })
+                let (rows, with) = (rows.clone(), with.clone());
+                Box::pin(async move { import_page(tx, rows, &with.0, with.1.as_deref()).await })
             })
             .await?;
-        total.imported += imported;
-        total.skipped += asked - imported;
+        total.add(&page, imported);
     }
-    Ok(total)
+    Ok(Answered::First(total.told()))
+}
+
+/// Items that go in together.
+#[derive(Clone)]
+struct Page {
+    asked: usize,
+    rows: Vec<ItemRow>,
+}
+
+/// Of equal items of a page the first counts. They are sorted over all pages, so that two imports do not wait for each other in
+/// a circle.
+fn pages(mut items: Vec<Item>) -> Vec<Page> {
+    items.sort_by(|a, b| a.key.cmp(&b.key));
+    let page = |items: &[Item]| {
+        let mut first = BTreeMap::new();
+        for item in items {
+            first.entry(item.key.clone()).or_insert_with(|| ItemRow::of(item.clone()));
+        }
+        Page { asked: items.len(), rows: first.into_values().collect() }
+    };
+    items.chunks(PAGE).map(page).collect()
+}
+
+impl Imported {
+    fn add(&mut self, page: &Page, imported: usize) {
+        self.imported += imported;
+        self.skipped += page.asked - imported;
+    }
+
+    fn told(self) -> Told {
+        Ok(json!({"imported": self.imported, "skipped": self.skipped}))
+    }
 }
 
 async fn import_page(tx: &mut Tx, page: Vec<ItemRow>, scope: &QueueName, bot: Option<&str>) -> Result<usize, Error> {
@@ -266,11 +312,28 @@ mod tests {
         let flights = crate::flight::Flights::new(store.clone());
         let scope = QueueName::parse("video").unwrap();
         let names = ["Anna", "Maria", "anna"];
-        let run = || import(&store, &scope, Some("7"), names.map(item).to_vec());
-        assert_eq!(run().await.unwrap(), Imported { imported: 2, skipped: 1 });
-        assert_eq!(run().await.unwrap(), Imported { imported: 0, skipped: 3 });
+        let run = async |key: Option<Key>| match import(&store, &scope, Some("7"), names.map(item).to_vec(), key).await
+        {
+            Ok(Answered::First(told)) => ("first", told.unwrap()),
+            Ok(Answered::Again(told)) => ("again", told.unwrap()),
+            Ok(Answered::KeyReused) => ("reused", json!(null)),
+            Err(error) => panic!("{error}"),
+        };
+        let told = |imported: usize, skipped: usize| json!({"imported": imported, "skipped": skipped});
+        let key = |fingerprint: &str| {
+            Some(Key { principal: "p".to_owned(), key: "k".to_owned(), fingerprint: fingerprint.to_owned() })
+        };
+        assert_eq!(run(key("a")).await, ("first", told(2, 1)));
+        // The answer went in with the videos: there is no moment at which one is there without the other.
+        assert!(matches!(
+            idempotency::look(&store, &key("a").unwrap()).await.unwrap(),
+            Some(idempotency::Before::Same(_))
+        ));
+        assert_eq!(run(None).await, ("first", told(0, 3)));
+        assert_eq!(run(key("a")).await, ("again", told(2, 1)));
         flights.release("video", &item("Anna").key, "why").await.unwrap();
-        assert_eq!(run().await.unwrap(), Imported { imported: 1, skipped: 2 });
+        assert_eq!(run(key("b")).await, ("reused", json!(null)));
+        assert_eq!(run(None).await, ("first", told(1, 2)));
         let flight = flights.flight("video", &item("Anna").key).await.unwrap().unwrap();
         assert_eq!((flight.generation, flight.result_generation, flight.made_at_ms), (2, Some(2), Some(1)));
         assert!(flight.result.unwrap().contains("file-of-Anna"));

@@ -62,7 +62,7 @@ impl Renderer {
 
     fn order(&self, work: &Work) -> Result<Order, Failure> {
         let wish: Wish = serde_json::from_str(work.data.get())
-            .map_err(|error| Failure::fatal(format!("the job's data say no name to draw: {error}")))?;
+            .map_err(|error| Failure::fatal(format!("the job's data say no name to draw: {}", plain(&error))))?;
         name::check_name(&wish.name).map_err(|error| Failure::fatal(error.to_string()))?;
         let given = |text: Option<String>| text.map(|text| text::normalise(&text)).filter(|text| !text.is_empty());
         let genders: Vec<_> = self.settings.genders.iter().map(|gender| text::normalise(gender)).collect();
@@ -283,13 +283,18 @@ fn said(ended: &Ended) -> Result<Said, Failure> {
     command::check(ended)?;
     let said: Said = match command::result(ended)? {
         Value::Null => Said::default(),
-        value => serde_json::from_value(value)
-            .map_err(|error| Failure::retry(format!("the template says neither file nor file_id: {error}")))?,
+        value => serde_json::from_value(value).map_err(|error| {
+            Failure::retry(format!("the template says neither file nor file_id: {}", plain(&error)))
+        })?,
     };
     match said.file_id.as_deref() {
         Some("") => Err(Failure::retry("the template says an empty file_id")),
         _ => Ok(said),
     }
+}
+
+fn plain(error: &serde_json::Error) -> String {
+    text::in_plain_words(&error.to_string())
 }
 
 /// Whether a file begins as every mp4 does: with a box of the type "ftyp".

@@ -74,6 +74,7 @@ impl Bench {
               lease_until_ms = lease_until_ms - $1, created_at_ms = created_at_ms - $1, touched_at_ms = touched_at_ms - $1",
             "-- test.pass.idempotency\nupdate idempotency set created_at_ms = created_at_ms - $1",
             "-- test.pass.mailbox\nupdate mailbox set created_at_ms = created_at_ms - $1",
+            "-- test.pass.sagas\nupdate sagas set touched_at_ms = touched_at_ms - $1",
         ], millis(time))
         .await;
     }

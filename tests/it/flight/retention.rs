@@ -14,10 +14,11 @@ on_each_store!(
     open_requests_and_the_served_result_stay,
     a_page_bounds_a_step,
     what_has_an_age_of_its_own_goes_by_it,
+    sagas_that_have_ended_go_and_those_that_wait_for_somebody_stay,
 );
 
 const DAY: Duration = Duration::from_secs(86_400);
-const KEPT: Retention = Retention { idempotency_keys: DAY, requests: DAY, mailbox: DAY, histories: DAY };
+const KEPT: Retention = Retention { idempotency_keys: DAY, requests: DAY, mailbox: DAY, histories: DAY, sagas: DAY };
 
 async fn closed_requests_go_when_they_are_old(kind: StoreKind) {
     let bench = Bench::new(kind).await;
@@ -88,4 +89,26 @@ async fn what_has_an_age_of_its_own_goes_by_it(kind: StoreKind) {
     bench.pass(DAY * 2).await;
     bench.flights.forget_old(longer, 100).await.expect("the store is up");
     assert_eq!(bench.count("select count(*) from mailbox").await, 0);
+}
+
+async fn sagas_that_have_ended_go_and_those_that_wait_for_somebody_stay(kind: StoreKind) {
+    let bench = Bench::new(kind).await;
+    let now_ms = bench.flights.store().now_ms().await.expect("the store is up");
+    for state in ["due", "unknown", "parked", "confirmed", "compensated"] {
+        let saga = format!(
+            "insert into sagas (id, name, subject, input, state, calls, asks, next_at_ms, created_at_ms, touched_at_ms)
+            values ('{state}', 'n', 's', '{{}}', '{state}', 1, 0, 0, {now_ms}, {now_ms})"
+        );
+        bench.store.change(&saga).await;
+        let event =
+            format!("insert into saga_events (saga_id, at_ms, actor, event) values ('{state}', {now_ms}, 'a', 'e')");
+        bench.store.change(&event).await;
+    }
+    bench.flights.forget_old(KEPT, 100).await.expect("the store is up");
+    assert_eq!(bench.count("select count(*) from sagas").await, 5, "none is old yet");
+    bench.pass(DAY * 2).await;
+    bench.flights.forget_old(KEPT, 100).await.expect("the store is up");
+    let left = bench.store.texts("select state from sagas order by state").await;
+    assert_eq!(left, ["due", "parked", "unknown"]);
+    assert_eq!(bench.store.texts("select saga_id from saga_events order by saga_id").await, left);
 }

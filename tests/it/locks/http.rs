@@ -12,6 +12,7 @@ use crate::support::world::World;
 
 on_each_store!(
     a_lock_goes_through_its_life,
+    several_locks_are_taken_all_or_none,
     a_waiter_is_served_when_the_holder_releases,
     a_lock_is_taken_away_with_a_reason_that_is_kept,
     locks_go_on_while_redis_is_frozen_or_gone,
@@ -47,6 +48,11 @@ async fn a_lock_goes_through_its_life(kind: StoreKind) {
     // The header serves as an id, too.
     let keyed = server.with("idempotency-key", "r1");
     assert_eq!(keyed.post("/v1/locks/reports%2Fdaily", json!({"ttl": "1m"})).await.expect(200)["fencing_token"], fence);
+
+    let other = keyed.post("/v1/locks/reports%2Fdaily", json!({"ttl": "2m"})).await;
+    assert_eq!(code(&other), (422, "idempotency_key_reused".into()), "another wish under the same key");
+    let other = keyed.post("/v1/locks/reports%2Fweekly", json!({"ttl": "1m"})).await;
+    assert_eq!(code(&other), (422, "idempotency_key_reused".into()), "for another lock");
 
     let refused = server.post("/v1/locks/reports%2Fdaily", json!({"ttl": "1m"})).await;
     assert_eq!(code(&refused), (409, "lock_busy".into()));
@@ -96,6 +102,50 @@ async fn a_lock_goes_through_its_life(kind: StoreKind) {
         let listed = server.get(&format!("/v1/locks?{filter}")).await.expect(200);
         let listed: Vec<_> = listed["items"].as_array().expect("items").iter().map(|item| &item["name"]).collect();
         assert_eq!(listed, names, "{filter}");
+    }
+}
+
+async fn several_locks_are_taken_all_or_none(kind: StoreKind) {
+    let world = World::new(kind).await;
+    let server = world.server().await;
+    let held = acquire(&server, "b", "5m").await;
+    let wish = |names: &[&str]| json!({"names": names, "ttl": "1m", "note": "move"});
+    let busy = server.post("/v1/locks", wish(&["c", "b", "a"])).await;
+    assert_eq!(code(&busy), (409, "lock_busy".into()));
+    for free in ["a", "c"] {
+        let shown = server.get(&format!("/v1/locks/{free}")).await;
+        assert_eq!(shown.status, 404, "none of them was granted: {}", shown.text);
+    }
+    server.post("/v1/locks/b/release", mine(&held)).await.expect(200);
+
+    let keyed = server.with("idempotency-key", "several");
+    let granted = keyed.post("/v1/locks", wish(&["c", "b", "a", "b"])).await.expect(200);
+    let items = granted["items"].as_array().expect("items").clone();
+    assert_eq!(items.iter().map(|item| item["name"].as_str()).collect::<Vec<_>>(), [Some("a"), Some("b"), Some("c")]);
+    assert!(items[1]["fencing_token"].as_i64() > held["fencing_token"].as_i64());
+    let again = keyed.post("/v1/locks", wish(&["c", "b", "a", "b"])).await.expect(200);
+    assert_eq!(again["items"][2]["fencing_token"], items[2]["fencing_token"], "the same grant");
+    let other = keyed.post("/v1/locks", wish(&["a"])).await;
+    assert_eq!(code(&other), (422, "idempotency_key_reused".into()));
+    for item in &items {
+        let (name, one) = (item["name"].as_str().expect("a name"), server.post("/v1/locks", wish(&["d", "a"])).await);
+        if name == "a" {
+            assert_eq!(code(&one), (409, "lock_busy".into()));
+        }
+        let renewal = json!({"owner_token": item["owner_token"], "ttl": "2m"});
+        server.post(&format!("/v1/locks/{name}/renew"), renewal).await.expect(200);
+        server.post(&format!("/v1/locks/{name}/release"), mine(item)).await.expect(200);
+    }
+    for (body, field) in [
+        (wish(&[]), "names"),
+        (wish(&["x"; 33]), "names"),
+        (wish(&["a", "b c"]), "names[1]"),
+        (json!({"names": "a", "ttl": "1m"}), "names"),
+        (json!({"names": ["a"], "ttl": "1m", "wait": "1h"}), "wait"),
+    ] {
+        let refused = server.post("/v1/locks", body.clone()).await;
+        assert_eq!(code(&refused), (422, "invalid_field".into()), "{body}");
+        assert_eq!(refused.json()["field"], field, "{body}");
     }
 }
 
