@@ -4,6 +4,9 @@
 //! under load, and a lone job goes at once. Only large batches ride two at a time, so that neither Redis nor we wait for the
 //! other. There is no polling: an idle consumer blocks on the queue's marker.
 
+mod call;
+mod renew;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use metrics::{counter, gauge, histogram};
+use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,17 +24,19 @@ use tracing::{debug, info, warn};
 use super::admit::{CHILDREN_PENDING, Refused, admit, for_good};
 use super::control::{self, Control, Running};
 use super::{Handler, Hold, Stopped, schedule, upkeep};
-use crate::clock::{Clock, Millis, millis};
+use crate::clock::Clock;
 use crate::id;
-use crate::queue::{self, Ended, Queue, Record, Settlement, Take, Taken};
+use crate::queue::{Ended, Queue, Record, Settlement};
 use crate::redis::Wake;
+
+use call::{Answered, Call};
 
 /// Settlements in one call at most: more gain nothing, and hold Redis up.
 const SETTLE_MOST: usize = 100;
 /// Calls under way at most.
 const CALLS: usize = 2;
-/// Ended jobs that are worth a call beside another one.
-const LANE: usize = 8;
+/// With room for fewer jobs, all ride in one call.
+const WORTH_TWO: usize = 16;
 /// How soon a call that Redis did not answer is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How often SQL is asked for due work while Redis is away.
@@ -50,41 +55,6 @@ pub struct Limits {
     pub max_stalled: u32,
     pub drain_delay: Duration,
     pub shutdown_grace: Duration,
-}
-
-/// A call of the script: ended jobs that ride in it, and how many are asked for.
-struct Call {
-    ended: Vec<Ended>,
-    asked: usize,
-    token: String,
-}
-
-struct Answered {
-    call: Call,
-    answer: Result<(Vec<Settlement>, Taken), queue::Error>,
-}
-
-impl Call {
-    fn make(self, queue: Queue, now: Millis, limits: &Limits, worker: &str) -> impl Future<Output = Answered> + use<> {
-        let take = (self.asked > 0).then(|| Take {
-            max: u32::try_from(self.asked).unwrap_or(u32::MAX),
-            token: self.token.clone(),
-            lease_ms: millis(limits.lease),
-            worker_name: Some(worker.to_owned()),
-        });
-        async move {
-            let started = Instant::now();
-            let answer = queue.settle(&self.ended, take.as_ref(), now).await;
-            if let Ok((_, taken)) = &answer {
-                let name = queue.name().to_string();
-                histogram!("onetake_queue_settle_seconds", "queue" => name.clone())
-                    .record(started.elapsed().as_secs_f64());
-                counter!("onetake_queue_taken_total", "queue" => name.clone()).increment(taken.jobs.len() as u64);
-                counter!("onetake_queue_settled_total", "queue" => name).increment(self.ended.len() as u64);
-            }
-            Answered { call: self, answer }
-        }
-    }
 }
 
 /// Works one queue off.
@@ -142,8 +112,12 @@ impl Consumer {
 
     /// Works until `stop`; then finishes what it holds, or hands it back after the grace.
     pub async fn run(mut self, stop: CancellationToken) {
-        let renewing =
-            tokio::spawn(renew(self.queue.clone(), self.handler.clone(), self.control.clone(), self.limits.clone()));
+        let renewing = tokio::spawn(renew::keep(
+            self.queue.clone(),
+            self.handler.clone(),
+            self.control.clone(),
+            self.limits.clone(),
+        ));
         let mut watch = self.queue.watch(&self.worker);
         let mut up = self.queue.redis().watch();
         let mut concurrency = self.control.watch();
@@ -280,11 +254,11 @@ impl Consumer {
     /// those of the other.
     fn share(&self) -> usize {
         let concurrency = self.control.concurrency();
-        if concurrency < 2 * LANE { concurrency.max(1) } else { concurrency.div_ceil(CALLS) }
+        if concurrency < WORTH_TWO { concurrency.max(1) } else { concurrency.div_ceil(CALLS) }
     }
 
-    /// The next call, if there is something to settle or to take: a second one beside one that is `under_way` only with as many
-    /// jobs as make it worth its price. Whatever ends meanwhile rides in the next.
+    /// The next call, if there is something to settle or to take: a second one beside one that is `under_way` only when it is
+    /// full. Whatever ends meanwhile rides in the next.
     fn next_call(
         &mut self,
         unsettled: &mut Vec<Ended>,
@@ -296,7 +270,7 @@ impl Consumer {
         let asked = if may_take { self.room().min(share).min(self.limits.batch) } else { 0 };
         let is_worth_it = match under_way {
             0 => !unsettled.is_empty() || *looks && asked > 0,
-            1..CALLS => unsettled.len() >= LANE.min(share) && share > 1,
+            1..CALLS => share > 1 && unsettled.len() >= share,
             _ => false,
         };
         if !is_worth_it {
@@ -309,7 +283,7 @@ impl Consumer {
         self.asked += asked;
         let call = Call { ended, asked, token: format!("{}-{}", self.owner, self.takes) };
         gauge!("onetake_runner_active", "queue" => self.queue.name().to_string()).set(self.tasks.len() as f64);
-        Some(call.make(self.queue.clone(), self.clock.now_ms(), &self.limits, &self.worker).boxed())
+        Some(call.make(self.queue.clone(), self.clock.now_ms(), self.limits.lease, &self.worker).boxed())
     }
 
     fn start(&mut self, record: Record, token: String) {
@@ -402,27 +376,5 @@ impl Consumer {
             again.push(Ended { how, ..ended });
         }
         again
-    }
-}
-
-/// T4 in Redis: keeps the locks of what is in hand.
-async fn renew(queue: Queue, handler: Arc<dyn Handler>, control: Control, limits: Limits) {
-    loop {
-        tokio::time::sleep(limits.renew).await;
-        let held = control.held();
-        if held.is_empty() {
-            continue;
-        }
-        match queue.extend(&held, millis(limits.lease)).await {
-            Ok(lost) if !handler.is_durable() => {
-                for id in lost {
-                    control.stop(&id, Stopped::Lost);
-                }
-                // Whatever was published and not heard is found here.
-                control.stop_cancelled(&control.in_hand()).await;
-            }
-            Ok(_) => {}
-            Err(error) => debug!(queue = %queue.name(), %error, "could not renew locks"),
-        }
     }
 }
