@@ -1,10 +1,11 @@
 //! Adds that arrive together, in one call.
 //!
-//! One call is under way at a time, and whatever is added meanwhile rides in the next: under load many adds share the price
-//! of one call, and a lone one goes at once.
+//! Whatever is added while a call is under way rides in the next: under load many adds share the price of one call, and a
+//! lone one goes at once. There are two lines of such calls, so that neither Redis nor we wait for the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
 
@@ -19,7 +20,13 @@ const TOGETHER: usize = 50;
 
 /// Adds jobs to queues, for many callers at once. Cheap to clone.
 #[derive(Clone)]
-pub struct Producer(Batch<Order, Result<Added, Error>, Stopping>);
+pub struct Producer(Arc<Inner>);
+
+struct Inner {
+    lines: [Batch<Order, Result<Added, Error>, Stopping>; 2],
+    /// Counts the adds: they take the lines in turn.
+    turn: AtomicUsize,
+}
 
 #[derive(Clone)]
 struct Order {
@@ -46,10 +53,12 @@ impl Producer {
     /// Needs to be called inside a tokio runtime.
     pub fn start() -> Self {
         let ride = Ride { name: "queue.add", most: TOGETHER };
-        Self(Batch::new(ride, |orders: Arc<Vec<Order>>| Box::pin(async move { Ok(add(&orders).await) })))
+        let line = || Batch::new(ride, |orders: Arc<Vec<Order>>| Box::pin(async move { Ok(add(&orders).await) }));
+        Self(Arc::new(Inner { lines: [line(), line()], turn: AtomicUsize::new(0) }))
     }
 
-    /// As [`Queue::add`] of this one job. Jobs that a caller adds one after the other keep their order.
+    /// As [`Queue::add`] of this one job. Jobs that a caller adds one after the other, each when it has the answer to the one
+    /// before, keep their order.
     ///
     /// # Errors
     /// Those of [`Queue::add`]. Where Redis failed, each of those that rode together has the same error.
@@ -60,7 +69,8 @@ impl Producer {
         // Before it rides: a bad job is its own caller's trouble.
         check(std::slice::from_ref(&job), now, false)?;
         let order = Order { queue: queue.clone(), job, now };
-        self.0.run(order).await.unwrap_or_else(|Stopping| Err(redis::Error::stopping().into()))
+        let line = self.0.turn.fetch_add(1, Ordering::Relaxed) % self.0.lines.len();
+        self.0.lines[line].run(order).await.unwrap_or_else(|Stopping| Err(redis::Error::stopping().into()))
     }
 }
 

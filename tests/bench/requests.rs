@@ -5,7 +5,8 @@
 //! turn, round by round, so that a machine that slows down slows down both. The load comes from a third process on the
 //! same cores.
 //!
-//! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `store`, `locks`, `engine`; the sections of others stay as they
+//! Scenes can be named: `idle`, `ready`, `accept`, `drain`, `store`, `locks`, `engine` (or a part of it: `work`, `add`,
+//! `latency`, `depth`, `floor`); the sections of others stay as they
 //! were measured before.
 //! `--quick` (or `ONETAKE_BENCH_QUICK=1`) runs one short round of each, to see that all works, and writes nothing.
 
@@ -39,7 +40,7 @@ fn main() {
     match words.as_slice() {
         ["load", order] => load::child(order),
         ["bare", order] => bare::child(order),
-        ["engine", order] => engine::ours::child(order),
+        ["peer", order] => engine::ours::child(order),
         // `cargo test --all-targets` starts benchmarks too, without this flag.
         words if words.contains(&"--bench") => measure(words),
         _ => println!("run me with `make bench`"),
@@ -75,8 +76,10 @@ fn measure(words: &[&str]) {
         if is_wanted("locks") {
             locks::measure(&mut report, &pace).await;
         }
-        if is_wanted("engine") {
-            engine::measure(&mut report, &pace).await;
+        for scene in engine::SCENES {
+            if is_wanted("engine") || is_wanted(scene) {
+                engine::measure(&mut report, &pace, scene).await;
+            }
         }
         for kind in [StoreKind::Sqlite, StoreKind::Postgres] {
             if is_wanted("store") {

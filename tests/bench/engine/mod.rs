@@ -44,14 +44,19 @@ enum Jobs {
     Prioritized,
 }
 
-pub async fn measure(report: &mut Report, pace: &Pace) {
+/// The scenes that this one consists of, and their names.
+pub const SCENES: [&str; 5] = ["work", "add", "latency", "depth", "floor"];
+
+pub async fn measure(report: &mut Report, pace: &Pace, scene: &str) {
     report.progress("building the peer of the official crate");
     peers::build_crate_peer();
-    work(report, pace).await;
-    add(report, pace).await;
-    latency::measure(report, pace).await;
-    depth::measure(report, pace).await;
-    floor::measure(report, pace).await;
+    match scene {
+        "work" => work(report, pace).await,
+        "add" => add(report, pace).await,
+        "latency" => latency::measure(report, pace).await,
+        "depth" => depth::measure(report, pace).await,
+        _ => floor::measure(report, pace).await,
+    }
 }
 
 async fn work(report: &mut Report, pace: &Pace) {

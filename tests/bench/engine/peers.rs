@@ -1,7 +1,7 @@
 //! The three that are compared: each is a process of its own, started anew for each measurement.
 
-use crate::engine::QUEUE;
 use crate::engine::ours::{Order, Task};
+use crate::engine::{PATIENCE, QUEUE};
 use crate::support::process::{Launch, Process};
 use crate::support::redis::RedisServer;
 
@@ -36,6 +36,8 @@ impl Peer {
         };
         let producer = self.start(redis, task);
         let seconds = producer.find_in_log(|line| line.trim().parse().ok()).await;
+        // What Redis keeps for its connections is not the jobs'.
+        producer.wait_exit(PATIENCE).await;
         seconds.unwrap_or_else(|| panic!("{self:?} does not add: {:?}", producer.log()))
     }
 
@@ -50,7 +52,7 @@ impl Peer {
                 let order = Order { url: redis.url(), queue: QUEUE.to_owned(), task };
                 let order = serde_json::to_string(&order).expect("an order is JSON");
                 let program = std::env::current_exe().expect("this program has a path");
-                Launch::new("ours", program.display().to_string()).args(["engine".to_owned(), order])
+                Launch::new("ours", program.display().to_string()).args(["peer".to_owned(), order])
             }
             Self::Node => Launch::new("node", "node")
                 .args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/engine.mjs")])
