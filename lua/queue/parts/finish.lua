@@ -3,8 +3,8 @@
 -- The fields of a job that decide how it ends, in this order.
 local ending_fields = { 'opts', 'atm', 'deid', 'parentKey', 'parent', 'defa', 'priority', 'stacktrace' }
 
--- Which of the finished stay: { count, age, limit }; count -1 keeps all. Jobs with the same wish share one table, by which
--- prune_finished knows it.
+-- Which of the finished stay: { count, age, limit }; count -1 keeps all. Jobs with the same wish share one table, so that it
+-- is applied once.
 local policies = {}
 
 local function policy_of(count, age, limit)
@@ -13,25 +13,18 @@ local function policy_of(count, age, limit)
   return policies[text]
 end
 
-local keeps = { removeOnComplete = {}, removeOnFail = {} } -- by the text of the job's options
-
 -- The job's own `option`, else the default.
 local function keep_of(job, option, default)
-  local known, text = keeps[option], job[1] or '{}'
-  if not known[text] then
-    local wish = options_of(text)[option]
-    local kind = type(wish)
-    if kind == 'boolean' then
-      known[text] = policy_of(wish and 0 or -1)
-    elseif kind == 'number' then
-      known[text] = policy_of(whole(wish) or -1)
-    elseif kind == 'table' then
-      known[text] = policy_of(whole(wish.count) or -1, whole(wish.age), whole(wish.limit))
-    else
-      known[text] = policy_of(default[1], default[2], default[3])
-    end
+  local wish = options_of(job[1])[option]
+  local kind = type(wish)
+  if kind == 'boolean' then
+    return policy_of(wish and 0 or -1)
+  elseif kind == 'number' then
+    return policy_of(whole(wish) or -1)
+  elseif kind == 'table' then
+    return policy_of(whole(wish.count) or -1, whole(wish.age), whole(wish.limit))
   end
-  return known[text]
+  return policy_of(default[1], default[2], default[3])
 end
 
 -- Those that ended in this batch, flat (score, id), until they are written: one command for each set. And whose policies

@@ -213,3 +213,14 @@ async fn a_tree_is_read_as_far_as_one_wants_to_look() {
     let tree = world.queue.tree("P", Extent { jobs: 30, ..far }, queue_of).await.unwrap().unwrap();
     assert_eq!(tree.children[1].children[0].children.len(), 4);
 }
+
+#[tokio::test]
+async fn a_limit_of_events_that_is_none_does_not_stop_a_flow_half_way() {
+    let world = World::new().await;
+    for (queue, limit) in [("q", "-1"), ("r", "10.5")] {
+        world.run(&["HSET", &format!("bull:{queue}:meta"), "opts.maxLenEvents", limit]).await;
+    }
+    assert!(family(&world).add("f", NOW).await.unwrap().is_new);
+    assert_eq!(world.see("HGET bull:q:meta opts.maxLenEvents").await, "10000");
+    assert_eq!(world.see("EXISTS bull:q:marker bull:r:marker").await, "2", "both have a leaf that can be taken");
+}

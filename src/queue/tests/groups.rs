@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::queue::{
-    AddError, Bulk, Change, Counts, Error, Finished, GroupChange, GroupDefaults, GroupRate, Keep, RateLimit, Removal,
-    Retention, Retry, State, Terms,
+    AddError, Bulk, Change, Counts, Error, Finished, GroupChange, GroupDefaults, GroupRate, Keep, Move, RateLimit,
+    Removal, Retention, Retry, State, Terms,
 };
 
 fn of(group: &str) -> Add {
@@ -552,5 +552,31 @@ async fn a_queue_without_groups_makes_one_call_for_them() {
         (50, 1 + 2),
         "one for groups; one for delays and limits, one for the marker"
     );
+    assert_eq!(world.private().await, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_parent_counts_for_its_group_again_when_its_children_are_done() {
+    let server = Server::start();
+    let redis = server.connect().await;
+    let groups = GroupDefaults { concurrency: NonZeroU32::new(1), ..GroupDefaults::default() };
+    let name = QueueName::parse("q").unwrap();
+    let queue = Queue::on_terms(redis.clone(), "bull", name, Terms { groups, ..Terms::default() });
+    let world = World { server, redis, queue };
+    world.add(own("parent", "a")).await;
+    world.add(named("child")).await;
+    let parent = "{\"id\":\"parent\",\"queueKey\":\"bull:q\"}";
+    world.run(&["HSET", "bull:q:child", "parentKey", "bull:q:parent", "parent", parent]).await;
+    world.run(&["SADD", "bull:q:parent:dependencies", "bull:q:child"]).await;
+    assert_eq!(world.take(2).await.jobs.len(), 2);
+    world.settle("parent", How::Move { to: Move::Children, data: None, step: 1 }).await;
+    assert_eq!(world.private().await, BTreeSet::new(), "nothing is left of its group");
+    world.settle("child", complete("1")).await;
+    assert_eq!(ids(&world.take(2).await), ["parent"]);
+    world.add(own("next", "a")).await;
+    assert_eq!(ids(&world.take(2).await), Vec::<&str>::new(), "its group has one place, and that is the parent's");
+    world.settle("parent", complete("1")).await;
+    assert_eq!(ids(&world.take(2).await), ["next"]);
+    world.settle("next", complete("1")).await;
     assert_eq!(world.private().await, BTreeSet::new());
 }

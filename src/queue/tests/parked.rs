@@ -103,3 +103,16 @@ async fn parked_ids_without_a_job_are_pruned() {
     assert_eq!(world.queue.remove("1", NOW).await.unwrap(), Removal::Removed);
     assert_eq!(finish(&world, end("1", "f1", done())).await, ParkedOutcome::Gone);
 }
+
+#[tokio::test]
+async fn something_else_under_a_parked_id_stops_none_of_its_batch() {
+    let world = parked().await;
+    world.run(&["SET", "bull:q:text", "is no job"]).await;
+    world.run(&["ZADD", "bull:q:waiting-children", "1", "text"]).await;
+    let ends = [end("1", "f1", done()), end("text", "f1", done())];
+    assert_eq!(
+        world.queue.finish_parked(&ends, NOW + 9).await.unwrap(),
+        [ParkedOutcome::Finished, ParkedOutcome::Gone]
+    );
+    assert_eq!(world.see("ZRANGE bull:q:completed 0 -1").await, "[1]");
+}

@@ -11,7 +11,7 @@ pub struct Side {
     pub rate: f64,
     /// Of Redis' processor time, per job.
     pub redis_us: f64,
-    /// Bytes.
+    /// Bytes, of the process or of a job in Redis.
     pub memory: f64,
 }
 

@@ -20,8 +20,7 @@ use crate::figures::Number;
 use crate::load::{Body, Load, Until, run};
 use crate::report::Report;
 use crate::scene::{Pace, Scene};
-use crate::support::process::Launch;
-use crate::support::process::Process;
+use crate::support::process::{Launch, Process};
 use crate::support::redis::RedisServer;
 use crate::support::store::StoreKind;
 
@@ -123,7 +122,6 @@ async fn add(report: &mut Report, pace: &Pace) {
     ];
     for (what, adding, node, crate_) in rows {
         let mut comparison = Comparison::default();
-        let mut kept = Comparison::default();
         for _ in 0..pace.rounds {
             for peer in peers::ALL {
                 let redis = RedisServer::start().await;
@@ -132,13 +130,13 @@ async fn add(report: &mut Report, pace: &Pace) {
                 let seconds = peer.add(&redis, pace.plain_jobs, adding).await;
                 let count = pace.plain_jobs as f64;
                 let (cpu, bytes) = (redis_seconds(&redis).await - cpu, used_memory(&redis).await - bytes);
-                comparison.push(peer, Side { rate: count / seconds, redis_us: cpu / count * 1e6, memory: 0.0 });
-                kept.push(peer, Side { rate: 0.0, redis_us: 0.0, memory: bytes / count });
+                let side = Side { rate: count / seconds, redis_us: cpu / count * 1e6, memory: bytes / count };
+                comparison.push(peer, side);
             }
         }
         comparison.row(report, what, Some(node), Some(crate_));
         if matches!(adding, Adding::OneByOne { .. }) {
-            kept.bytes_row(report, "Redis' memory per waiting job, its events included");
+            comparison.bytes_row(report, "Redis' memory per waiting job, its events included");
         }
     }
     let mut whole = Comparison::default();
@@ -150,7 +148,7 @@ async fn add(report: &mut Report, pace: &Pace) {
             peer.add(&redis, count, Adding::OneByOne { at_once: AT_ONCE }).await;
             drain(&redis, peer.work(&redis, 50), count).await;
             let cpu = redis_seconds(&redis).await - cpu;
-            whole.push(peer, Side { rate: 0.0, redis_us: cpu / count as f64 * 1e6, memory: 0.0 });
+            whole.push(peer, Side { redis_us: cpu / count as f64 * 1e6, ..Side::default() });
         }
     }
     whole.redis_row(report, "Redis' processor time, from the add to the end of a job", 0.5);
