@@ -8,8 +8,6 @@
 -- RETURNS  [[0 settled | 1 lost | 2 children pending | 3 a child failed, ...], as take.lua or nil]
 -- COST     O(active) a job, as active is a list; O(log n) for the sorted sets
 local now = tonumber(ARGV[1])
-local ended, keep_default = cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3])
-
 local has_groups = any_groups()
 
 -- What can be read or written for the whole batch is one command.

@@ -87,11 +87,12 @@ script!(
 );
 
 /// The parts of SETTLE that few calls need stand in a function, which makes them when it is called first: for a lone job, to
-/// make all of them would cost more than to end it.
+/// make all of them would cost more than to end it. The commonest call needs none of the parts but the first.
 pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "queue.settle",
         &[
+            part!("lone"),
             part!("keys"),
             part!("gate"),
             part!("enqueue"),

@@ -14,7 +14,6 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -29,7 +28,7 @@ use crate::id;
 use crate::queue::{Ended, Queue, Record, Settlement};
 use crate::redis::Wake;
 
-use call::{Answered, Call};
+use call::{Answered, Call, Meters};
 
 /// Settlements in one call at most: more gain nothing, and hold Redis up.
 const SETTLE_MOST: usize = 100;
@@ -72,6 +71,7 @@ pub struct Consumer {
     asked: usize,
     running: Running,
     control: Control,
+    meters: Meters,
     tasks: JoinSet<()>,
     done: mpsc::UnboundedSender<Ended>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -86,6 +86,7 @@ impl Consumer {
         let (done, ended) = mpsc::unbounded_channel();
         let running = Running::default();
         let control = Control::new(queue.clone(), limits.concurrency, running.clone());
+        let meters = Meters::of(&queue);
         Self {
             queue,
             handler,
@@ -97,6 +98,7 @@ impl Consumer {
             asked: 0,
             running,
             control,
+            meters,
             tasks: JoinSet::new(),
             done,
             ended,
@@ -130,6 +132,8 @@ impl Consumer {
         let mut wait = self.limits.drain_delay;
         // Set when a take's answer was lost: what it took is put back first.
         let mut is_unsure = false;
+        // Told once, not five times a second.
+        let mut was_refused = false;
         let mut stopping_since: Option<Instant> = None;
 
         loop {
@@ -201,6 +205,7 @@ impl Consumer {
                 // Dropped: nothing; the calls stay where they are.
                 Some(Answered { call, answer }) = calls.next() => match answer {
                     Ok((settlements, taken)) => {
+                        was_refused = false;
                         self.asked -= call.asked;
                         unsettled.extend(self.refused(call.ended, &settlements).await);
                         if call.asked > 0 {
@@ -212,7 +217,12 @@ impl Consumer {
                         }
                     }
                     Err(error) => {
-                        debug!(queue = %self.queue.name(), %error, "redis did not answer; trying again");
+                        if error.is_unreachable() {
+                            debug!(queue = %self.queue.name(), %error, "redis did not answer; trying again");
+                        } else if !std::mem::replace(&mut was_refused, true) {
+                            let error: &dyn std::error::Error = &error; // so that the log names its causes
+                            warn!(queue = %self.queue.name(), error, "redis refuses to settle and take; trying again");
+                        }
                         self.asked -= call.asked;
                         unsettled.splice(0..0, call.ended);
                         is_unsure |= call.asked > 0;
@@ -282,8 +292,9 @@ impl Consumer {
         self.takes += 1;
         self.asked += asked;
         let call = Call { ended, asked, token: format!("{}-{}", self.owner, self.takes) };
-        gauge!("onetake_runner_active", "queue" => self.queue.name().to_string()).set(self.tasks.len() as f64);
-        Some(call.make(self.queue.clone(), self.clock.now_ms(), self.limits.lease, &self.worker).boxed())
+        self.meters.active.set(self.tasks.len() as f64);
+        let (now, meters) = (self.clock.now_ms(), self.meters.clone());
+        Some(call.make(self.queue.clone(), now, self.limits.lease, &self.worker, meters).boxed())
     }
 
     fn start(&mut self, record: Record, token: String) {

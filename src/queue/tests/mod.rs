@@ -11,6 +11,7 @@ mod foreign;
 mod groups;
 mod invariant;
 mod limits;
+mod lone;
 mod matrix;
 mod metrics;
 mod model;

@@ -5,7 +5,8 @@ use std::process::Command;
 use crate::redis::testing::PROGRAM;
 
 /// The tests that stand on a Redis of their own.
-const ALL: &[&str] = &["queue::tests", "redis::tests", "redis::rights", "lock::gate", "--skip", "versions"];
+const ALL: &[&str] =
+    &["queue::tests", "redis::tests", "redis::rights", "lock::gate", "--skip", "versions", "--skip", "noticed"];
 
 /// This very test program again, on another server.
 fn again(program: &str, what: &[&str]) -> (bool, String) {

@@ -2,11 +2,33 @@
 
 use std::time::Duration;
 
-use metrics::{counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::time::Instant;
 
 use crate::clock::{Millis, millis};
 use crate::queue::{Ended, Error, Queue, Settlement, Take, Taken};
+
+/// What is counted of a queue's calls. Found once: to look a meter up by its labels costs as much as to handle a small job.
+#[derive(Clone)]
+pub(super) struct Meters {
+    /// Jobs in hand.
+    pub active: Gauge,
+    seconds: Histogram,
+    taken: Counter,
+    settled: Counter,
+}
+
+impl Meters {
+    pub fn of(queue: &Queue) -> Self {
+        let name = queue.name().to_string();
+        Self {
+            active: gauge!("onetake_runner_active", "queue" => name.clone()),
+            seconds: histogram!("onetake_queue_settle_seconds", "queue" => name.clone()),
+            taken: counter!("onetake_queue_taken_total", "queue" => name.clone()),
+            settled: counter!("onetake_queue_settled_total", "queue" => name),
+        }
+    }
+}
 
 /// A call of the script: ended jobs that ride in it, and how many are asked for.
 pub(super) struct Call {
@@ -30,6 +52,7 @@ impl Call {
         now: Millis,
         lease: Duration,
         worker: &str,
+        meters: Meters,
     ) -> impl Future<Output = Answered> + use<> {
         let take = (self.asked > 0).then(|| Take {
             max: u32::try_from(self.asked).unwrap_or(u32::MAX),
@@ -41,11 +64,9 @@ impl Call {
             let started = Instant::now();
             let answer = queue.settle(&self.ended, take.as_ref(), now).await;
             if let Ok((_, taken)) = &answer {
-                let name = queue.name().to_string();
-                histogram!("onetake_queue_settle_seconds", "queue" => name.clone())
-                    .record(started.elapsed().as_secs_f64());
-                counter!("onetake_queue_taken_total", "queue" => name.clone()).increment(taken.jobs.len() as u64);
-                counter!("onetake_queue_settled_total", "queue" => name).increment(self.ended.len() as u64);
+                meters.seconds.record(started.elapsed().as_secs_f64());
+                meters.taken.increment(taken.jobs.len() as u64);
+                meters.settled.increment(self.ended.len() as u64);
             }
             Answered { call: self, answer }
         }

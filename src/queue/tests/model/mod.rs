@@ -23,12 +23,22 @@ const STEPS: usize = 50;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     /// The only verb that is broken, or all that have the place.
-    verb: Option<&'static str>,
-    place: &'static str,
-    by: &'static str,
+    pub(super) verb: Option<&'static str>,
+    pub(super) place: &'static str,
+    pub(super) by: &'static str,
 }
 
 impl Fault {
+    /// Not a fault: settle.lua without lone.lua.
+    pub(super) const ALWAYS_LONG: Self =
+        Self { verb: Some("queue.settle"), place: "local settled = settle_lone_job()", by: "local settled = nil" };
+    /// Only what lone.lua does; the rest fails.
+    pub(super) const NEVER_LONG: Self = Self {
+        verb: Some("queue.settle"),
+        place: "if settled then\n",
+        by: "if not settled then\n  error('long')\nelse\n",
+    };
+
     pub(crate) fn in_script(&self, script: &Script) -> Option<Script> {
         let is_meant = self.verb.is_none_or(|verb| script.name() == verb);
         is_meant.then(|| script.broken(self.place, self.by)).flatten()
