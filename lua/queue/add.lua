@@ -3,7 +3,8 @@
 -- ARGV     1 now    ms
 --          2 jobs   MessagePack [[id or nil, name, data, options, timestamp, delay, priority, lifo,
 --                   [deduplication id, ttl or nil, extend, replace, keep last, reschedule] or nil, group or nil], ...]
--- RETURNS  [[id in effect, 0 added | 1 a job of that id exists | 2 deduplicated], ...]
+-- RETURNS  [counter before, [0 added, by its own id or else the counter and its place | [id in effect, 1 a job of that id
+--          exists | 2 deduplicated], ...]]
 -- COST     O(1) a job, O(log n) for delayed and prioritized ones
 local jobs = cmsgpack.unpack(ARGV[2])
 
@@ -79,15 +80,13 @@ for i, job in ipairs(jobs) do
     if owner then
       outcomes[i] = { owner, 2 }
     else
-      create_job({
-        id = id, name = job[2], data = job[3], options = job[4], timestamp = job[5], delay = job[6], priority = job[7],
-        lifo = job[8], group = job[10],
-      }, job[9] and { 'deid', job[9][1] } or job[10] and { group_field, job[10] } or {})
-      outcomes[i] = { id, 0 }
+      create_job(id, job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[10],
+        job[9] and 'deid' or job[10] and group_field, job[9] and job[9][1] or job[10])
+      outcomes[i] = 0
     end
   end
 end
 release_touched(tonumber(ARGV[1]))
 flush_wait()
 close_gate()
-return outcomes
+return { last - #jobs, outcomes }

@@ -57,10 +57,7 @@ for i, job in ipairs(jobs) do
   end
   if outcome >= 2 then
     created[#created + 1] = id
-    create_job({
-      id = id, name = job[2], data = job[3], options = job[4], timestamp = job[5], delay = job[6], priority = job[7],
-      lifo = job[8],
-    }, {})
+    create_job(id, job[2], job[3], job[4], job[5], job[6], job[7], job[8])
   end
   outcomes[i] = { id, outcome }
 end

@@ -1,5 +1,6 @@
 //! Putting jobs into a queue.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -90,16 +91,17 @@ impl Queue {
     pub async fn add(&self, jobs: Vec<Add>, now: Millis) -> Result<Vec<Added>, Error> {
         check(&jobs, now, false)?;
         let mut added = Vec::with_capacity(jobs.len());
-        for batch in jobs.chunks(BATCH) {
-            for (id, code) in self.run_batch(&scripts::ADD, batch, now).await? {
-                let outcome = match code {
-                    0 => AddOutcome::Added,
-                    1 => AddOutcome::Duplicate,
-                    2 => AddOutcome::Deduplicated,
-                    other => return Err(RedisError::protocol(format!("no outcome of add: {other}")).into()),
-                };
-                added.push(Added { id, outcome });
-            }
+        let mut batches = jobs.chunks(BATCH);
+        let mut next = batches.next().map(|batch| (batch, packed(batch, now)));
+        while let Some((batch, args)) = next {
+            // Redis is busy with one batch while the next is made ready: its call is sent when the line is yielded.
+            let make_next = async {
+                tokio::task::yield_now().await;
+                batches.next().map(|batch| (batch, packed(batch, now)))
+            };
+            let (reply, following) = tokio::join!(self.run(&scripts::ADD, args), make_next);
+            added.extend(outcomes(batch, reply?)?);
+            next = following;
         }
         Ok(added)
     }
@@ -114,7 +116,8 @@ impl Queue {
         check(&jobs, now, true)?;
         let mut ensured = Vec::with_capacity(jobs.len());
         for batch in jobs.chunks(BATCH) {
-            for (id, code) in self.run_batch(&scripts::ENSURE, batch, now).await? {
+            let reply = self.run(&scripts::ENSURE, packed(batch, now)).await?;
+            for (id, code) in reply.items()?.into_iter().map(id_and_code).collect::<Result<Vec<_>, _>>()? {
                 let outcome = match code {
                     0 => EnsureOutcome::Present,
                     1 => EnsureOutcome::Hastened,
@@ -126,17 +129,6 @@ impl Queue {
             }
         }
         Ok(ensured)
-    }
-
-    async fn run_batch(
-        &self,
-        script: &crate::redis::Script,
-        batch: &[Add],
-        now: Millis,
-    ) -> Result<Vec<(String, i64)>, Error> {
-        let packed: Vec<Packed<'_>> = batch.iter().map(|job| job.packed(now)).collect();
-        let reply = self.run(script, vec![plain(now), pack(&packed)]).await?;
-        reply.items()?.into_iter().map(id_and_code).collect()
     }
 }
 
@@ -184,6 +176,37 @@ pub(super) fn check(jobs: &[Add], now: Millis, id_needed: bool) -> Result<(), Er
         id.and_then(|()| job.options.check(now)).map_err(|source| Error::Add { index, source })?;
     }
     Ok(())
+}
+
+/// The arguments of the scripts.
+fn packed(batch: &[Add], now: Millis) -> Vec<Bytes> {
+    let jobs: Vec<Packed<'_>> = batch.iter().map(|job| job.packed(now)).collect();
+    vec![plain(now), pack(&jobs)]
+}
+
+/// Of add.lua.
+fn outcomes(batch: &[Add], reply: Reply) -> Result<Vec<Added>, Error> {
+    let unreadable = |what: String| Error::from(RedisError::protocol(what));
+    let Ok([before, outcomes]) = <[Reply; 2]>::try_from(reply.items()?) else {
+        return Err(unreadable("add answers two things".into()));
+    };
+    let (mut counter, outcomes) = (before.int()?, outcomes.items()?);
+    if outcomes.len() != batch.len() {
+        return Err(unreadable(format!("{} outcomes of {} adds", outcomes.len(), batch.len())));
+    }
+    let of_one = |(job, outcome): (&Add, Reply)| {
+        counter += 1;
+        if matches!(outcome, Reply::Int(0)) {
+            let id = job.id.clone().unwrap_or_else(|| counter.to_string());
+            return Ok(Added { id, outcome: AddOutcome::Added });
+        }
+        match id_and_code(outcome)? {
+            (id, 1) => Ok(Added { id, outcome: AddOutcome::Duplicate }),
+            (id, 2) => Ok(Added { id, outcome: AddOutcome::Deduplicated }),
+            (_, other) => Err(unreadable(format!("no outcome of add: {other}"))),
+        }
+    };
+    batch.iter().zip(outcomes).map(of_one).collect()
 }
 
 fn id_and_code(reply: Reply) -> Result<(String, i64), Error> {

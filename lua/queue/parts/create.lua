@@ -1,19 +1,26 @@
 -- queue/parts/create.lua: makes a job. Needs groups.lua.
 
--- job: id, name, data, options (JSON), timestamp, delay, priority, lifo, group; extra: more fields, flat.
-local function create_job(job, extra)
-  local id, priority = job.id, job.priority
-  redis.call('HSET', base .. id, 'name', job.name, 'data', job.data, 'opts', job.options,
-    'timestamp', texts[job.timestamp], 'delay', texts[job.delay], 'priority', texts[priority], unpack(extra))
-  emit('added', 'jobId', id, 'name', job.name)
-  if job.delay > 0 then
-    local due = job.timestamp + job.delay
+-- options: JSON. field, value: one more field of its hash, or nil. Not a table of all this: to make one for each job costs
+-- as much as to write an event.
+local function create_job(id, name, data, options, timestamp, delay, priority, lifo, group, field, value)
+  local call = redis.call
+  if field then
+    call('HSET', base .. id, 'name', name, 'data', data, 'opts', options, 'timestamp', texts[timestamp],
+      'delay', texts[delay], 'priority', texts[priority], field, value)
+  else
+    call('HSET', base .. id, 'name', name, 'data', data, 'opts', options, 'timestamp', texts[timestamp],
+      'delay', texts[delay], 'priority', texts[priority])
+  end
+  call('XADD', event_stream, '*', 'event', 'added', 'jobId', id, 'name', name)
+  if delay > 0 then
+    local due = timestamp + delay
     push_delayed(id, due)
     emit('delayed', 'jobId', id, 'delay', texts[due])
-  elseif job.group then
-    grouping().enter_line(id, job.group, priority)
+  elseif group then
+    grouping().enter_line(id, group, priority)
   else
-    push_waiting(id, priority, job.lifo)
-    emit('waiting', 'jobId', id)
+    push_waiting(id, priority, lifo)
+    call('XADD', event_stream, '*', 'event', 'waiting', 'jobId', id)
   end
+  events_sent = true
 end

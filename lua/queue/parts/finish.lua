@@ -119,16 +119,13 @@ local function add_stored_next(deduplication_id, now)
   else
     redis.call('SET', base .. 'de:' .. deduplication_id, id)
   end
-  local extra = { 'deid', deduplication_id }
+  create_job(id, stored.name or '', stored.data or '{}', stored.opts or '{}', now, number_of(options.delay),
+    number_of(options.priority), options.lifo == true, nil, 'deid', deduplication_id)
   for field, name in pairs({ pk = 'parentKey', pd = 'parent', rjk = 'rjk' }) do
     if stored[field] then
-      extra[#extra + 1], extra[#extra + 2] = name, stored[field]
+      redis.call('HSET', base .. id, name, stored[field])
     end
   end
-  create_job({
-    id = id, name = stored.name or '', data = stored.data or '{}', options = stored.opts or '{}', timestamp = now,
-    delay = number_of(options.delay), priority = number_of(options.priority), lifo = options.lifo == true,
-  }, extra)
   if stored.pdk then
     redis.call('SADD', stored.pdk, base .. id)
   end

@@ -10,9 +10,7 @@ local function add_run(scheduler, due, now, run)
   if run.is_cron then
     timed = timed .. ',"prevMillis":' .. texts[due]
   end
-  create_job({
-    id = id, name = run.name, data = run.data, options = string.sub(run.options, 1, -2) .. timed .. '}',
-    timestamp = now, delay = delay, priority = run.priority, lifo = run.lifo,
-  }, { 'rjk', scheduler })
+  create_job(id, run.name, run.data, string.sub(run.options, 1, -2) .. timed .. '}', now, delay, run.priority, run.lifo,
+    nil, 'rjk', scheduler)
   return id
 end
