@@ -23,6 +23,8 @@ const BUFFERED_COMMANDS: usize = 20_000;
 /// Between two attempts to connect again: first and longest, in milliseconds.
 const RECONNECT_MS: (u32, u32) = (50, 1_000);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an answer is waited for after the server has stopped answering pings.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Of each command: fail at once without a connection, one attempt.
 pub(super) const OPTIONS: Options = Options {
     fail_fast: true,
@@ -134,15 +136,14 @@ impl Redis {
     /// `Unreachable`: whether it ran is unknown. `Refused`: the script raised an error.
     pub async fn run(&self, script: &Script, keys: Vec<String>, args: Vec<Bytes>) -> Result<Reply, Error> {
         self.check_up()?;
-        let by_digest =
-            once_more(|| self.0.commands.evalsha::<Value, _, _, _>(script.sha1.clone(), keys.clone(), args.clone()));
-        match by_digest.await {
+        let by_digest = || self.0.commands.evalsha::<Value, _, _, _>(script.sha1.clone(), keys.clone(), args.clone());
+        match self.answered(once_more(by_digest)).await {
             // It did not run, so running it now is its first time. EVAL also teaches the server the script, and goes
             // to the keys' node where SCRIPT LOAD could go to another.
             Err(error) if error.is_no_script() => {
                 let by_text =
                     || self.0.commands.eval::<Value, _, _, _>(script.text.clone(), keys.clone(), args.clone());
-                Ok(once_more(by_text).await?.into())
+                Ok(self.answered(once_more(by_text)).await?.into())
             }
             answered => Ok(answered?.into()),
         }
@@ -154,7 +155,23 @@ impl Redis {
         let hash = if args.is_empty() { ClusterHash::Random } else { ClusterHash::FirstKey };
         let command = CustomCommand::new_static(name, hash, false);
         let send = || self.0.commands.custom::<Value, _>(command.clone(), args.clone());
-        Ok(once_more(send).await?.into())
+        Ok(self.answered(once_more(send)).await?.into())
+    }
+
+    /// Waits for an answer no longer than somebody may be there to give it: what was sent just before the connection broke
+    /// may wait in fred for the next one.
+    async fn answered(&self, sent: impl Future<Output = Result<Value, Error>>) -> Result<Value, Error> {
+        let mut up = self.0.up.clone();
+        tokio::select! {
+            biased;
+            // Dropped: unknown is whether it ran, as with any answer that is lost.
+            answer = sent => answer,
+            // Dropped: a look only.
+            () = async {
+                let _ = up.wait_for(|up| !*up).await;
+                tokio::time::sleep(LAST_WORD).await;
+            } => Err(Error::unreachable(self.0.trouble.explain("no answer, nor to a ping"))),
+        }
     }
 
     /// fred's client, without our options.

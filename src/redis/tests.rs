@@ -115,8 +115,13 @@ async fn a_killed_server_is_noticed_and_found_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_is_noticed_though_its_connections_stay_open() {
     let mut server = Server::start();
-    let redis = server.connect().await;
+    let mut settings = server.settings();
+    settings.command_timeout = crate::config::Span(Duration::from_secs(120));
+    let redis = Redis::connect(&settings).await.unwrap();
     server.signal(Signal::SIGSTOP);
+    let asked = Instant::now();
+    assert!(redis.get("k").await.unwrap_err().is_unreachable(), "what was asked before a ping was missed");
+    assert!(asked.elapsed() < Duration::from_secs(60), "it waits no longer than for somebody");
     becomes(&redis, false).await;
     assert!(redis.get("k").await.unwrap_err().is_unreachable());
     server.signal(Signal::SIGCONT);
