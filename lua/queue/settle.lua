@@ -2,16 +2,18 @@
 -- KEYS     1 base   "<prefix>:<queue>:"
 -- ARGV     1 now    ms
 --          2 ended  MessagePack, 1000 at most: [[id, token, complete | fail | retry | delay | wait | park | children | limit,
---                   value or reason, stack or nil, delay or time, [[field, value], ...] or nil], ...]
+--                   value or reason, stack or nil, delay or time, [[field, value], ...] or nil,
+--                   of children: [bases of other queues, new children as flow.lua has them] or nil], ...]
 --          3 keep   MessagePack [completed, failed, minutes of metrics], the first two [count or -1, age in s or nil, limit or nil]
 --          4 take   MessagePack as in take.lua, or empty
--- RETURNS  [[0 settled | 1 lost | 2 children pending | 3 a child failed, ...], as take.lua or nil]
--- COST     O(active) a job, as active is a list; O(log n) for the sorted sets
+-- RETURNS  [[0 settled | 1 lost | 2 children pending | 3 a child failed | [why there can be no such new children, as
+--          add_flow.lua says it, or 7 unreadable keys; their place], ...], as take.lua or nil]
+-- COST     O(active) a job, as active is a list; O(log n) for the sorted sets and for each new child
 local now = tonumber(ARGV[1])
 local has_groups = any_groups()
 
 -- What can be read or written for the whole batch is one command.
-local locks, are_parents = {}, false
+local locks, are_parents, adds = {}, false, false
 if #ended > 0 then
   local lock_keys, children = {}, {}
   for i, attempt in ipairs(ended) do
@@ -19,10 +21,11 @@ if #ended > 0 then
     lock_keys[i] = key .. ':lock'
     if act == 'complete' or act == 'children' then
       children[#children + 1], children[#children + 2] = key .. ':dependencies', key .. ':unsuccessful'
+      adds = adds or attempt[8]
     end
   end
   locks = redis.call('MGET', unpack(lock_keys))
-  are_parents = #children > 0 and redis.call('EXISTS', unpack(children)) > 0
+  are_parents = adds or #children > 0 and redis.call('EXISTS', unpack(children)) > 0
 end
 
 -- What forbids an end because of children: their number is 2, that one has failed 3. Nothing is written before.
@@ -66,6 +69,25 @@ local function leave_active(ids)
     end
   end
   return left
+end
+
+-- New children of a job: looked at before anything is written, and added when it is sure that the job is held. Anything may
+-- stand under the keys of other queues: that must not keep the batch from its end.
+local function look_at_children(id, new)
+  new.queues = { base, unpack(new[1]) }
+  local readable, refusal, there = pcall(endings().look_at_flow, new.queues, new[2], id)
+  if not readable then
+    return { 7, 0 }
+  elseif refusal > 0 then
+    return { refusal, there }
+  end
+  new.there = there
+  return 0
+end
+
+local function add_children(id, new)
+  flush_wait() -- what came before them stands before them
+  return pcall(endings().add_flow, new.queues, new[2], id, new.there, now)
 end
 
 local groups_of_jobs = {}
@@ -192,6 +214,9 @@ for first = 1, #ended, step do
     else
       outcomes[i] = are_parents and children_forbid(id, act) or 0
     end
+    if adds and attempt[8] and outcomes[i] == 0 then
+      outcomes[i] = look_at_children(id, attempt[8])
+    end
     if outcomes[i] == 0 then
       jobs[i], leaving[#leaving + 1] = job, id
     end
@@ -203,6 +228,10 @@ for first = 1, #ended, step do
     if job and left[id] then
       left[id] = nil -- an attempt that is told twice ends once
       released[#released + 1], lock_keys[#lock_keys + 1] = id, base .. id .. ':lock'
+      if adds and attempt[8] and not add_children(id, attempt[8]) then
+        -- Not waited for: some of them may be there, and others not.
+        act, attempt[4] = 'fail', "its children could not all be added: a queue's keys are not what they should be"
+      end
       if has_groups then
         leave_group(id, act)
       end

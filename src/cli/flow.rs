@@ -13,10 +13,11 @@ use super::output::printable;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Add a job with its children and theirs: all of them, or none.
+    /// Add a job with its children and theirs: all of them, or none. With "parent", under a job that is there.
     #[command(after_help = "\
-Example:
-  onetake flow add '{\"queue\": \"report\", \"children\": [{\"queue\": \"page\", \"data\": {\"n\": 1}, \"on_failure\": \"fail_parent\"}]}'")]
+Examples:
+  onetake flow add '{\"queue\": \"report\", \"children\": [{\"queue\": \"page\", \"data\": {\"n\": 1}, \"on_failure\": \"fail_parent\"}]}'
+  onetake flow add '{\"queue\": \"page\", \"data\": {\"n\": 2}, \"parent\": {\"queue\": \"report\", \"id\": \"17\"}}'")]
     Add {
         /// The tree; `-` reads it from stdin.
         #[arg(value_name = "JSON", value_parser = data)]

@@ -275,6 +275,7 @@ async fn end(state: &AppState, queue: &Queue, ended: Ended) -> Result<Answer, Pr
         Settlement::ChildFailed => {
             Err(Problem::new(Code::ChildFailed, "a child failed that fails it as well: it cannot complete"))
         }
+        Settlement::ChildrenRefused { .. } => Err(Problem::new(Code::Internal, "no claim ends with new children")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Flows: jobs that wait for their children, over several queues; and the tree of a job that is there.
 
+mod wish;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -10,60 +12,24 @@ use utoipa::{IntoParams, ToSchema};
 use super::AppState;
 use super::auth::{Caller, Enqueue, Read};
 use super::idempotency::{Answer, Asked, once};
-use super::input::{Json, Path, Query, object, objects};
-use super::jobs::{Options, data_or_empty, path_of, unknown};
+use super::input::{Json, Path, Query};
+use super::jobs::{path_of, unknown};
 use super::problem::{Code, Problem};
 use super::queues::{find, now};
-use super::submit::Name;
 use super::view::to_json;
-use crate::catalog::Kind;
 use crate::fault;
 use crate::id::{self, QueueName};
-use crate::processor::given;
 use crate::queue::{
-    self, Add, AddedFlow, Branch, ChildKind, ChildrenCounts, Extent, Flow, FlowError, Found, Job, OnFailure, Record,
-    State as JobState,
+    self, AddedFlow, Branch, ChildKind, ChildrenCounts, Extent, Flow, FlowError, Found, Job, Record, State as JobState,
 };
+
+use wish::Wish;
+pub use wish::read;
 
 /// Jobs of a tree in one answer.
 const MOST_SHOWN: usize = 500;
 const DEEPEST_SHOWN: u32 = 20;
 const WIDEST_SHOWN: u32 = 200;
-
-/// A job, and those that must end before it.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewFlow)]
-pub(super) struct Wish {
-    queue: String,
-    /// The queue's name, if it is not given.
-    #[schema(value_type = Option<String>)]
-    name: Option<Name>,
-    /// Any JSON; `{}` if it is not given.
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<serde_json::Value>)]
-    data: Option<Box<RawValue>>,
-    #[serde(default, deserialize_with = "object")]
-    options: Options,
-    /// Of a child: what its failure means for its parent. Not given: the parent waits until the child is retried or removed.
-    on_failure: Option<Policy>,
-    #[serde(default, deserialize_with = "objects")]
-    #[schema(no_recursion)]
-    children: Vec<Wish>,
-}
-
-/// BullMQ's options of these names: `fail_parent`: the parent fails as well; `continue_parent`: it runs at once;
-/// `ignore_dependency`: it runs after the others, and may read why this one failed; `remove_dependency`: it runs after the
-/// others, as if this one had not been.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = OnFailure)]
-enum Policy {
-    FailParent,
-    ContinueParent,
-    IgnoreDependency,
-    RemoveDependency,
-}
 
 /// A flow as it was added.
 #[derive(Serialize, ToSchema)]
@@ -127,8 +93,12 @@ pub(super) struct TreeBody {
 
 /// Adds a job with its children and theirs: all of them, or none. Each parent runs after its children.
 ///
-/// Where a job of the root's id is there already, nothing is changed (200). A child whose id is there already becomes one as
-/// it is, finished or not.
+/// With `parent`, under a job that is there. That job cannot complete before its new child. Is it running, let it wait for its
+/// children when it has added them; one that has ended takes none (409 `job_wrong_state`).
+///
+/// Where a job of the root's id is there already, under the same parent if it has one, nothing new is added (200). A child
+/// whose id is there already becomes one as it is, finished or not. So whoever may have to add children again gives them ids
+/// of their own, or an `Idempotency-Key`: otherwise they are there twice.
 #[utoipa::path(post, path = "/v1/flows", tag = "jobs", request_body = Wish,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = FlowBody), (status = 201, body = FlowBody), (status = 404), (status = 409),
@@ -140,17 +110,19 @@ pub(super) async fn create(
     State(state): State<AppState>,
     Json { value: wish, raw }: Json<Wish>,
 ) -> Result<Response, Problem> {
-    if wish.on_failure.is_some() {
-        return Err(Problem::field("on_failure", "the root has no parent to which its failure could mean something"));
-    }
-    let (flow, now_ms, base) = (wish.flow(&state, "")?, now(&state), state.base.clone());
+    let (flow, parent) = wish.root(state.intake.publisher().queues())?;
+    let (now_ms, base) = (now(&state), state.base.clone());
     // The jobs of an idempotency key have ids of their own, so that adding them again after a crash adds nothing.
     let stem = match asked.key() {
         Some(key) => id::derived_id(&["flow", &caller.principal.id, key]),
         None => id::new_id(),
     };
     once(&state, &caller.principal, asked, &raw, async move {
-        let AddedFlow { jobs, is_new } = flow.add(&format!("f-{stem}"), now_ms).await?;
+        let stem = format!("f-{stem}");
+        let AddedFlow { jobs, is_new } = match &parent {
+            Some((queue, id)) => flow.add_under(queue, id, &stem, now_ms).await?,
+            None => flow.add(&stem, now_ms).await?,
+        };
         fault::point("flow.added");
         let mut bodies = told(&flow, &jobs);
         let root = bodies.pop().ok_or_else(|| Problem::new(Code::Internal, "a flow has a root"))?;
@@ -182,36 +154,6 @@ pub(super) async fn tree(
     let queues = state.intake.publisher().queues();
     let tree = queue.tree(&id, Extent { depth, width, jobs: MOST_SHOWN }, |name| queues.get(name)).await?;
     Ok(Answer::ok(to_json(&TreeBody::of(tree.ok_or_else(unknown)?))).into_response())
-}
-
-impl Wish {
-    /// `at`: the way to it from the root, such as `children[0].`.
-    fn flow(self, state: &AppState, at: &str) -> Result<Flow, Problem> {
-        let within = |problem: Problem| problem.within(at);
-        let (queue, kind) = find(state, &self.queue).map_err(within)?;
-        if kind != Kind::Plain {
-            let detail = "jobs of this queue are not the work itself, and cannot wait for others; use a plain queue";
-            return Err(within(Problem::field("queue", detail)));
-        }
-        self.options.check().map_err(within)?;
-        let entry = state.intake.catalog().get(queue.name().as_str());
-        let job = Add {
-            id: self.options.job_id().map(str::to_owned),
-            name: self.name.map_or_else(|| queue.name().to_string(), |name| name.0),
-            data: data_or_empty(self.data),
-            options: self.options.for_queue(entry),
-        };
-        let on_failure = match self.on_failure {
-            None => OnFailure::Wait,
-            Some(Policy::FailParent) => OnFailure::FailParent,
-            Some(Policy::ContinueParent) => OnFailure::ContinueParent,
-            Some(Policy::IgnoreDependency) => OnFailure::IgnoreDependency,
-            Some(Policy::RemoveDependency) => OnFailure::RemoveDependency,
-        };
-        let children = self.children.into_iter().enumerate();
-        let children = children.map(|(i, child)| child.flow(state, &format!("{at}children[{i}].")));
-        Ok(Flow { queue, job, on_failure, children: children.collect::<Result<_, _>>()? })
-    }
 }
 
 /// The jobs of a list, generation by generation, as the tree that they are: the last one is the root.
@@ -288,16 +230,25 @@ impl From<FlowError> for Problem {
     fn from(error: FlowError) -> Self {
         let way = |at: &[usize]| at.iter().map(|child| format!("children[{child}].")).collect::<String>();
         let id_at = |at: &[usize], text: String| Self::field("options.jobId", text).within(&way(at));
+        let coded = |code, mut problem: Self| {
+            problem.code = code;
+            problem
+        };
         match error {
             FlowError::Queue(error) => error.into(),
             FlowError::Job { at, source } => Self::from(queue::Error::Add { index: 0, source }).within(&way(&at)),
             FlowError::Twice { ref at } | FlowError::Deduplication { ref at } => id_at(at, error.to_string()),
             FlowError::TooLarge => Self::field("children", error.to_string()),
-            FlowError::ParentExists { ref at } | FlowError::OtherParent { ref at } => {
-                let mut problem = id_at(at, error.to_string());
-                problem.code = Code::JobExists;
-                problem
+            FlowError::ParentExists { ref at } | FlowError::OtherParent { ref at } | FlowError::Circle { ref at } => {
+                coded(Code::JobExists, id_at(at, error.to_string()))
             }
+            FlowError::NoParent => coded(Code::JobUnknown, Self::field("parent.id", error.to_string())),
+            FlowError::ParentEnded => coded(Code::JobWrongState, Self::field("parent.id", error.to_string())),
+            FlowError::Unreadable => Self::internal(error),
+            FlowError::ParentApart => Self::field(
+                "parent.queue",
+                "in a Redis Cluster the queues of a flow and of its parent need one hash tag, as in {mail}-a, {mail}-b",
+            ),
             FlowError::Apart => Self::field(
                 "queue",
                 "in a Redis Cluster the queues of a flow need one hash tag, as in {mail}-a, {mail}-b",

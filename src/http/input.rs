@@ -144,7 +144,9 @@ async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     tokio::time::timeout(BODY_WITHIN, collected).await.map_err(late)?
 }
 
-fn parse<T: DeserializeOwned>(text: &[u8], deepest: usize) -> Result<T, Problem> {
+/// # Errors
+/// What is wrong with it, with the name of the field.
+pub fn parse<T: DeserializeOwned>(text: &[u8], deepest: usize) -> Result<T, Problem> {
     if depth(text) > deepest {
         return Err(Problem::new(Code::JsonTooDeep, format!("JSON may be nested {deepest} levels deep at most")));
     }

@@ -55,6 +55,8 @@ use crate::runner::{Claims, Controls, Rules};
 use crate::saga::Sagas;
 use crate::workloads::Workloads;
 
+pub use flows::read as read_flows;
+
 /// What the handlers work with.
 pub struct Server {
     pub intake: Intake,

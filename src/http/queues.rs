@@ -39,6 +39,7 @@ use super::view::to_json;
 use crate::catalog::Kind;
 use crate::clock::Millis;
 use crate::id::QueueName;
+use crate::publish::Queues;
 use crate::queue::{Counts, Error, Limits, Queue, RateLimit};
 
 #[derive(Serialize, ToSchema)]
@@ -71,8 +72,11 @@ pub(super) struct RateBody {
 
 /// The queue of that name, and what it is for.
 pub(super) fn find(state: &AppState, name: &str) -> Result<(Queue, Kind), Problem> {
+    look_up(state.intake.publisher().queues(), name)
+}
+
+pub(super) fn look_up(queues: &Queues, name: &str) -> Result<(Queue, Kind), Problem> {
     QueueName::parse(name)?;
-    let queues = state.intake.publisher().queues();
     let queue = queues.get(name).ok_or_else(Problem::queue_unknown)?;
     Ok((queue, queues.catalog().get(name).map_or(Kind::Plain, |entry| entry.kind)))
 }

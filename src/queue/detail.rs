@@ -9,6 +9,8 @@ use crate::redis::Error as RedisError;
 
 /// The most that one call lists.
 const LONGEST_PAGE: u32 = 1_000;
+/// What all children of a job may have left, in bytes, for it to be read at once.
+const MOST_BYTES: u32 = 16 * 1024 * 1024;
 
 /// What became of a child, by BullMQ's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +90,27 @@ impl Queue {
         };
         let next = next.text()?.parse().ok().filter(|next| *next != 0);
         Ok((flat.chunks(2).filter_map(child).collect(), next))
+    }
+
+    /// What the children of a job left for it, those that have ended; `None` if that is more than 1,000 children or 16 MiB.
+    pub async fn children_results(&self, id: &str) -> Result<Option<Vec<(ChildKind, Child)>>, Error> {
+        let args = vec![Bytes::copy_from_slice(id.as_bytes()), plain(LONGEST_PAGE), plain(MOST_BYTES)];
+        let reply = self.run(&scripts::RESULTS, args).await?;
+        if reply.is_nil() {
+            return Ok(None);
+        }
+        let Ok([processed, ignored]) = <[_; 2]>::try_from(reply.items()?) else {
+            return Err(RedisError::protocol("children's results are two lists").into());
+        };
+        let mut found = Vec::new();
+        for (kind, flat) in [(ChildKind::Processed, processed), (ChildKind::Ignored, ignored)] {
+            let mut flat = flat.texts()?.into_iter();
+            while let (Some(key), Some(told)) = (flat.next(), flat.next()) {
+                found.push((kind, Child { key, told: Some(told) }));
+            }
+        }
+        found.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
+        Ok(Some(found))
     }
 
     /// Lines of a job's log from the oldest, at most 1,000, and how many there are in all. `None` without such a job.

@@ -1,18 +1,18 @@
 //! Flows: trees of jobs over several queues, in which each parent runs after its children.
 //!
-//! A flow is added as a whole or not at all, in one script call. In a cluster its queues must share a hash tag.
+//! A flow is added as a whole or not at all, in one script call; perhaps under a job that is there already. In a cluster
+//! its queues must share a hash tag.
 
-use std::collections::HashSet;
-
-use serde::Serialize;
-use serde_json::{Value, json};
+mod plan;
 
 use super::add::Add;
-use super::keys::check_id;
 use super::{AddError, Error, Queue, pack, plain, scripts};
 use crate::clock::Millis;
 use crate::id::QueueName;
 use crate::redis::{Error as RedisError, Reply};
+
+pub(super) use plan::Packed;
+pub use plan::Plan;
 
 /// So many are some milliseconds of work for Redis, in which others wait.
 pub const MOST_JOBS: usize = 1_000;
@@ -23,7 +23,7 @@ pub const DEEPEST: usize = 32;
 pub struct Flow {
     pub queue: Queue,
     pub job: Add,
-    /// Of the root it has no meaning.
+    /// Of a root without a parent it has no meaning.
     pub on_failure: OnFailure,
     pub children: Vec<Flow>,
 }
@@ -61,11 +61,11 @@ impl OnFailure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedFlow {
     pub jobs: Vec<(QueueName, String)>,
-    /// False: a job of the root's id was there, and nothing was changed.
+    /// False: the root was there, under the same parent if it has one, and nothing new was added.
     pub is_new: bool,
 }
 
-/// Where in a flow: the places of the children on the way from the root.
+/// Where in a flow: the places of the children on the way from the root. In a list of flows, the place in it comes first.
 pub type Path = Vec<usize>;
 
 /// Nothing was added.
@@ -85,34 +85,58 @@ pub enum FlowError {
     ParentExists { at: Path },
     #[error("a job of this id is there already, and is another one's child")]
     OtherParent { at: Path },
+    #[error("a job of this id is there already, and waits for the parent: both would wait for ever")]
+    Circle { at: Path },
+    #[error("there is no such job to be the parent")]
+    NoParent,
+    /// BullMQ takes it. But it never runs again, so that nobody would wait for its new children or read their results:
+    /// whoever asks for that is too late, and had better be told.
+    #[error("the parent has ended, and cannot wait for children any more")]
+    ParentEnded,
+    #[error("something that is no job stands in the place of one")]
+    Unreadable,
     /// In a cluster.
     #[error("the flow's queues do not share a hash tag")]
     Apart,
+    /// In a cluster.
+    #[error("the flow's queues do not share the hash tag of the parent's queue")]
+    ParentApart,
 }
 
-/// As the script wants it: an array.
-#[derive(Serialize)]
-struct Packed<'a> {
-    queue: usize,
-    id: &'a str,
-    name: &'a str,
-    data: &'a str,
-    options: String,
-    timestamp: Millis,
-    delay_ms: Millis,
-    priority: u32,
-    lifo: bool,
-    has_children: bool,
-    parent: usize,
-    parent_record: Option<String>,
-}
+impl FlowError {
+    /// Which job is to blame; of a list of flows, or of one.
+    pub fn at(&self) -> Option<&Path> {
+        match self {
+            Self::Job { at, .. }
+            | Self::Twice { at }
+            | Self::Deduplication { at }
+            | Self::ParentExists { at }
+            | Self::OtherParent { at }
+            | Self::Circle { at } => Some(at),
+            Self::Queue(_)
+            | Self::TooLarge
+            | Self::NoParent
+            | Self::ParentEnded
+            | Self::Unreadable
+            | Self::Apart
+            | Self::ParentApart => None,
+        }
+    }
 
-/// A job of the tree with its way from the root and its parent's place in the list.
-struct Placed<'a> {
-    flow: &'a Flow,
-    id: String,
-    at: Path,
-    parent: Option<usize>,
+    /// For people, in one line: which job of a list, by the list's name, and what is wrong with it.
+    pub fn told(&self, list: &str) -> String {
+        let why = match self {
+            Self::Job { source, .. } => source.to_string(),
+            error => error.to_string(),
+        };
+        match self.at().map(Vec::as_slice) {
+            Some([top, below @ ..]) => {
+                let below: String = below.iter().map(|child| format!(".children[{child}]")).collect();
+                format!("{list}[{top}]{below}: {why}")
+            }
+            _ => format!("{list}: {why}"),
+        }
+    }
 }
 
 impl Flow {
@@ -129,111 +153,45 @@ impl Flow {
     /// # Errors
     /// As their names say; `Queue` where Redis did not answer, and the outcome is unknown.
     pub async fn add(&self, stem: &str, now: Millis) -> Result<AddedFlow, FlowError> {
-        let placed = self.place(stem)?;
-        check(&placed, now)?;
-        let mut bases: Vec<String> = Vec::new();
-        let mut packed = Vec::with_capacity(placed.len());
-        for job in &placed {
-            let base = job.flow.queue.keys().base();
-            let queue = bases.iter().position(|known| known == base).unwrap_or_else(|| {
-                bases.push(base.to_owned());
-                bases.len() - 1
-            });
-            packed.push(job.packed(&placed, queue + 1, now));
-        }
-        let reply = self.queue.redis().run(&scripts::ADD_FLOW, bases, vec![plain(now), pack(&packed)]).await;
-        let (code, place) = match reply {
-            Ok(reply) => outcome(&reply).map_err(Error::from)?,
-            Err(RedisError::Refused { message }) if message.contains("CROSSSLOT") => return Err(FlowError::Apart),
-            Err(error) => return Err(Error::from(error).into()),
-        };
-        let at = || place.checked_sub(1).and_then(|i| placed.get(i)).map(|job| job.at.clone()).unwrap_or_default();
-        match code {
-            2 => return Err(FlowError::ParentExists { at: at() }),
-            3 => return Err(FlowError::OtherParent { at: at() }),
-            _ => {}
-        }
-        let jobs = placed.iter().map(|job| (job.flow.queue.name().clone(), job.id.clone())).collect();
-        Ok(AddedFlow { jobs, is_new: code == 0 })
+        run(&Plan::of_flow(self, stem, now)?, now).await
     }
 
-    /// The tree as a list, each parent before its children.
-    fn place(&self, stem: &str) -> Result<Vec<Placed<'_>>, FlowError> {
-        let mut placed = vec![Placed { flow: self, id: String::new(), at: Vec::new(), parent: None }];
-        let mut next = 0;
-        while let Some(job) = placed.get(next) {
-            let (flow, at) = (job.flow, job.at.clone());
-            if placed.len() + flow.children.len() > MOST_JOBS || at.len() >= DEEPEST {
-                return Err(FlowError::TooLarge);
-            }
-            for (place, child) in flow.children.iter().enumerate() {
-                let at = at.iter().copied().chain([place]).collect();
-                placed.push(Placed { flow: child, id: String::new(), at, parent: Some(next) });
-            }
-            next += 1;
-        }
-        for (place, job) in placed.iter_mut().enumerate() {
-            job.id = job.flow.job.id.clone().unwrap_or_else(|| format!("{stem}-{place}"));
-        }
-        Ok(placed)
+    /// As [`Flow::add`], with the root as a child of the job `parent` of `queue`, whatever that does now. It cannot complete
+    /// before its new child; to be run after it, it must wait for its children, or move there ([`super::Move::Children`]).
+    ///
+    /// # Errors
+    /// As of [`Flow::add`]; `NoParent` and `ParentEnded`.
+    pub async fn add_under(
+        &self,
+        queue: &Queue,
+        parent: &str,
+        stem: &str,
+        now: Millis,
+    ) -> Result<AddedFlow, FlowError> {
+        run(&Plan::of_child(queue, parent, self, stem, now)?, now).await
     }
 }
 
-impl Placed<'_> {
-    fn packed(&self, all: &[Placed<'_>], queue: usize, now: Millis) -> Packed<'_> {
-        let Self { flow, id, parent, .. } = self;
-        let (job, parent) = (&flow.job, parent.map(|place| (place, &all[place])));
-        let mut options = job.options.write();
-        options["jobId"] = id.as_str().into();
-        let mut record = None;
-        if let Some((_, parent)) = parent {
-            let queue_key = parent.flow.queue.keys().base().trim_end_matches(':');
-            options["parent"] = json!({"id": parent.id, "queue": queue_key});
-            let mut told = json!({"id": parent.id, "queueKey": queue_key});
-            if let Some(flag) = flow.on_failure.flag() {
-                told[flag] = Value::Bool(true);
-                options[flag] = Value::Bool(true);
-            }
-            record = Some(told.to_string());
-        }
-        Packed {
-            queue,
-            id,
-            name: &job.name,
-            data: job.data.get(),
-            options: options.to_string(),
-            timestamp: job.options.timestamp.unwrap_or(now),
-            delay_ms: job.options.delay_ms,
-            priority: job.options.priority,
-            lifo: job.options.lifo,
-            has_children: !flow.children.is_empty(),
-            parent: parent.map_or(0, |(place, _)| place + 1),
-            parent_record: record,
-        }
+async fn run(plan: &Plan, now: Millis) -> Result<AddedFlow, FlowError> {
+    let over = plan.over().unwrap_or_default().to_owned();
+    let reply = plan
+        .queue()
+        .redis()
+        .run(&scripts::ADD_FLOW, plan.keys(), vec![plain(now), pack(plan.jobs()), over.into()])
+        .await;
+    let (code, place) = match reply {
+        Ok(reply) => outcome(&reply).map_err(Error::from)?,
+        Err(RedisError::Refused { message }) if message.contains("CROSSSLOT") => return Err(FlowError::Apart),
+        Err(error) => return Err(Error::from(error).into()),
+    };
+    match plan.refusal(code, place) {
+        Some(error) => Err(error),
+        None => Ok(AddedFlow { jobs: plan.names(), is_new: code == 0 }),
     }
 }
 
-fn check(placed: &[Placed<'_>], now: Millis) -> Result<(), FlowError> {
-    let mut seen = HashSet::new();
-    for Placed { flow, id, at, .. } in placed {
-        let fit = check_id(id).and_then(|()| flow.job.options.check(now));
-        fit.map_err(|source| FlowError::Job { at: at.clone(), source })?;
-        if flow.job.options.deduplication.is_some() {
-            return Err(FlowError::Deduplication { at: at.clone() });
-        }
-        if flow.job.options.group.is_some() {
-            // A parent leaves its children's states, not a line of its own, when they are done.
-            let source = AddError::GroupTogether("a job of a flow");
-            return Err(FlowError::Job { at: at.clone(), source });
-        }
-        if !seen.insert((flow.queue.keys().base(), id)) {
-            return Err(FlowError::Twice { at: at.clone() });
-        }
-    }
-    Ok(())
-}
-
-fn outcome(reply: &Reply) -> Result<(i64, usize), RedisError> {
+/// A code and a place in the list, from 1.
+pub(super) fn outcome(reply: &Reply) -> Result<(i64, usize), RedisError> {
     match reply.clone().items()?.as_slice() {
         [code, place] => Ok((code.int()?, usize::try_from(place.int()?).unwrap_or(0))),
         _ => Err(RedisError::protocol("a flow's outcome is a code and a place")),

@@ -9,8 +9,8 @@
 //!
 //! The scripts stand in `lua/queue`, one verb per file with the verb's name; their shared parts in `lua/queue/parts`.
 //! Each gets two keys, the queue's base (`<prefix>:<queue>:`) and that of its groups, and spells the others from them: they
-//! share the queue's hash slot. The last argument of each says what holds for groups. `add_flow` alone gets the bases of all
-//! queues of its tree instead.
+//! share the queue's hash slot. The last argument of each says what holds for groups. `add_flow` alone gets the bases of the
+//! other queues of its tree as well, and no word on groups.
 //!
 //! Jobs of groups are the exception from the first invariant: until one's turn comes it stands in the line of its group
 //! (`lua/queue/parts/groups.lua`), outside BullMQ's states, and is told as waiting.
@@ -55,7 +55,7 @@ pub use cancel::Cancelled;
 pub use change::{Change, Finished, Retry};
 pub use detail::{Child, ChildKind, ChildrenCounts};
 pub use error::{AddError, Error};
-pub use flow::{AddedFlow, DEEPEST, Flow, FlowError, MOST_JOBS, OnFailure, Path};
+pub use flow::{AddedFlow, DEEPEST, Flow, FlowError, MOST_JOBS, OnFailure, Path, Plan};
 pub use groups::{Group, GroupChange, GroupDefaults, GroupRate, Tended};
 pub use job::{Job, Record};
 pub use keys::Keys;

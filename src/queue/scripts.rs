@@ -24,7 +24,7 @@ macro_rules! part {
 }
 
 script!(ADD, "add", ["gate", "enqueue", "groups", "remove", "create"]);
-script!(ADD_FLOW, "add_flow", ["gate", "enqueue", "parent"]);
+script!(ADD_FLOW, "add_flow", ["gate", "enqueue", "parent", "flow"]);
 script!(
     CANCEL,
     "cancel",
@@ -67,6 +67,7 @@ script!(RECOVER_STALLED, "recover_stalled", ["gate", "enqueue"]);
 script!(REMOVE, "remove", ["look", "gate", "enqueue", "groups", "remove", "parent", "family"]);
 script!(REMOVE_RATE_LIMIT, "remove_rate_limit", ["gate"]);
 script!(REMOVE_SCHEDULER, "remove_scheduler", ["gate", "remove", "schedule"]);
+script!(RESULTS, "results", []);
 script!(RESUME, "resume", ["gate"]);
 script!(RETRY, "retry", ["gate", "enqueue", "groups", "options", "retry"]);
 script!(RETRY_ALL, "retry_all", ["gate", "enqueue", "groups", "options", "retry"]);
@@ -102,6 +103,7 @@ pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
             part!("options"),
             part!("create"),
             part!("parent"),
+            part!("flow"),
             part!("finish"),
             part!("endings"),
             "end)() end\nreturn made_endings\nend",

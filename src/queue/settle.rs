@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::flow::{self, FlowError, Packed as NewJob, Plan};
 use super::{Error, Queue, Take, Taken, pack, plain, scripts};
 use crate::clock::Millis;
 use crate::redis::{Error as RedisError, Reply};
@@ -48,6 +49,12 @@ pub enum How {
         /// How many steps are done now.
         step: u32,
     },
+    /// As a move to [`Move::Children`], and in the same step the job is given more of them: all of them, or none.
+    Branch {
+        children: Plan,
+        data: Option<Box<RawValue>>,
+        step: u32,
+    },
     /// Into waiting-children without children, until [`Queue::finish_parked`]. The fields are written into its hash.
     Park {
         fields: Vec<(String, String)>,
@@ -83,6 +90,21 @@ pub enum Settlement {
     ChildrenPending,
     /// A child failed that fails its parent with it. Still held: fail it for good.
     ChildFailed,
+    /// There cannot be such new children, as [`Plan::refusal`] tells by the code and the place. Still held: fail it.
+    ChildrenRefused {
+        code: i64,
+        place: usize,
+    },
+}
+
+impl Settlement {
+    /// Why a job cannot be given the new children that its end asked for.
+    pub fn children_refused(self, how: &How) -> Option<FlowError> {
+        match (self, how) {
+            (Self::ChildrenRefused { code, place }, How::Branch { children, .. }) => children.refusal(code, place),
+            _ => None,
+        }
+    }
 }
 
 /// As the script wants it: an array.
@@ -97,6 +119,8 @@ struct Packed<'a> {
     /// A delay or a time.
     ms: Option<Millis>,
     fields: Option<Vec<(Cow<'a, str>, Cow<'a, str>)>>,
+    /// Bases of other queues, and the jobs.
+    children: Option<(&'a [String], &'a [NewJob])>,
 }
 
 impl Queue {
@@ -128,7 +152,7 @@ impl Queue {
 impl Ended {
     fn packed(&self) -> Packed<'_> {
         let Self { id, token, how } = self;
-        let packed = |act| Packed { id, token, act, text: None, stack: None, ms: None, fields: None };
+        let packed = |act| Packed { id, token, act, text: None, stack: None, ms: None, fields: None, children: None };
         match how {
             How::Complete { value } => Packed { text: Some(value.get()), ..packed("complete") },
             How::Fail { reason, stack } => Packed { text: Some(reason), stack: stack.as_deref(), ..packed("fail") },
@@ -138,9 +162,7 @@ impl Ended {
             How::Delay { until_ms } => Packed { ms: Some(*until_ms), ..packed("delay") },
             How::Wait => packed("wait"),
             How::Move { to, data, step } => {
-                let data = data.as_deref().map(|data| (Cow::from("data"), Cow::from(data.get())));
-                let step = (Cow::from(STEP), Cow::from(step.to_string()));
-                let fields = Some(data.into_iter().chain([step]).collect());
+                let fields = Some(fields_of_step(data.as_deref(), *step));
                 match to {
                     Move::Delayed { until_ms } => Packed { ms: Some(*until_ms), fields, ..packed("delay") },
                     Move::Wait => Packed { fields, ..packed("wait") },
@@ -148,6 +170,11 @@ impl Ended {
                     Move::Limited { for_ms } => Packed { ms: Some(*for_ms), fields, ..packed("limit") },
                 }
             }
+            How::Branch { children, data, step } => Packed {
+                fields: Some(fields_of_step(data.as_deref(), *step)),
+                children: Some((children.other_bases(), children.jobs())),
+                ..packed("children")
+            },
             How::Park { fields } => {
                 let fields = fields.iter().map(|(name, value)| (Cow::from(name), Cow::from(value)));
                 Packed { fields: Some(fields.collect()), ..packed("park") }
@@ -156,7 +183,18 @@ impl Ended {
     }
 }
 
+/// What a step writes into the job's hash.
+fn fields_of_step(data: Option<&RawValue>, step: u32) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+    let data = data.map(|data| (Cow::from("data"), Cow::from(data.get())));
+    let step = (Cow::from(STEP), Cow::from(step.to_string()));
+    data.into_iter().chain([step]).collect()
+}
+
 fn settlement(reply: &Reply) -> Result<Settlement, Error> {
+    if let Reply::Array(_) = reply {
+        let (code, place) = flow::outcome(reply)?;
+        return Ok(Settlement::ChildrenRefused { code, place });
+    }
     Ok(match reply.int()? {
         0 => Settlement::Settled,
         1 => Settlement::Lost,

@@ -27,6 +27,12 @@ impl Redis {
         self.client().is_clustered()
     }
 
+    /// Whether one script may use all of these keys: outside a cluster always.
+    pub fn is_one_slot(&self, keys: &[String]) -> bool {
+        let slot = |key: &String| fred::util::redis_keyslot(key.as_bytes());
+        !self.is_cluster() || keys.iter().all(|key| slot(key) == slot(&keys[0]))
+    }
+
     /// The masters that are known now, in a fixed order. Empty outside a cluster.
     pub(super) fn nodes(&self) -> Vec<Node> {
         let Some(state) = self.is_cluster().then(|| self.client().cached_cluster_state()).flatten() else {

@@ -383,6 +383,10 @@ impl Consumer {
                     Err(_) => ended.how,
                 },
                 Settlement::ChildFailed => for_good("a child of the job failed".into()),
+                Settlement::ChildrenRefused { .. } => {
+                    let why = settlement.children_refused(&ended.how).map(|error| error.told("add"));
+                    for_good(why.unwrap_or_else(|| "it cannot have these children".into()))
+                }
             };
             again.push(Ended { how, ..ended });
         }

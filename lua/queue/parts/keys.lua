@@ -1,6 +1,6 @@
 -- queue/parts/keys.lua: spells the queue's keys. Its twin in Rust is src/queue/keys.rs.
--- Each script gets two keys, in one hash slot; all others begin with them. (add_flow.lua alone gets the bases of several
--- queues, and nothing of groups.) The last argument of each says what holds for groups: see groups.lua.
+-- Each script gets two keys, in one hash slot; all others begin with them. (add_flow.lua alone gets the bases of other queues
+-- as well, and no word on groups.) The last argument of each of the others says what holds for groups: see groups.lua.
 local base = KEYS[1] -- "<prefix>:<queue>:"
 local groups = KEYS[2] -- "<namespace>:groups:<base>": what is told of groups, outside the queue's namespace
 local group_field = 'onetake:group' -- of a job's hash

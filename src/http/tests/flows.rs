@@ -81,6 +81,16 @@ async fn a_flow_that_makes_no_sense_is_refused_with_the_field_and_adds_nothing()
     for (body, code, field) in [
         (json!({}), "missing_field", "queue"),
         (json!({"queue": "mail", "on_failure": "fail_parent"}), "invalid_field", "on_failure"),
+        (json!({"queue": "mail", "parent": "p"}), "invalid_field", "parent"),
+        (json!({"queue": "mail", "parent": {"id": "p"}}), "missing_field", "parent.queue"),
+        (json!({"queue": "mail", "parent": {"queue": "mail"}}), "missing_field", "parent.id"),
+        (json!({"queue": "mail", "parent": {"queue": "a b", "id": "p"}}), "invalid_field", "parent.queue"),
+        (json!({"queue": "mail", "parent": {"queue": "video", "id": "p"}}), "invalid_field", "parent.queue"),
+        (
+            child(json!({"queue": "mail", "parent": {"queue": "mail", "id": "p"}})),
+            "invalid_field",
+            "children[1].parent",
+        ),
         (child(json!({})), "missing_field", "children[1].queue"),
         (child(json!({"queue": "a b"})), "invalid_field", "children[1].queue"),
         (child(json!({"queue": "video"})), "invalid_field", "children[1].queue"),
@@ -114,10 +124,53 @@ async fn a_flow_that_makes_no_sense_is_refused_with_the_field_and_adds_nothing()
         let refused = world.post("/v1/flows", body.clone()).await;
         assert_eq!(refused.problem(422, code), field, "{body}");
     }
-    world.post("/v1/flows", child(json!({"queue": "nope"}))).await.problem(404, "queue_unknown");
+    let unknown = world.post("/v1/flows", child(json!({"queue": "nope"}))).await;
+    assert_eq!(unknown.problem(404, "queue_unknown"), "children[1].queue");
     assert_eq!(world.get("/v1/queues/mail").await.body["counts"], before);
 
     let held = json!({"queue": "mail", "children": [{"queue": "mail", "options": {"jobId": "held"}}]});
     assert_eq!(world.post("/v1/flows", held.clone()).await.status, 201);
     assert_eq!(world.post("/v1/flows", held).await.problem(409, "job_exists"), "children[0].options.jobId");
+}
+
+#[tokio::test]
+async fn a_flow_is_added_under_a_job_that_is_there() {
+    let (world, _server) = world().await;
+    assert_eq!(world.post("/v1/queues/orders/jobs", json!({"options": {"jobId": "top"}})).await.status, 201);
+    let claimed = world.post("/v1/queues/orders/claims", json!({})).await.body;
+    let under = |queue: &str, id: &str, child: &str| {
+        json!({"queue": "mail", "on_failure": "ignore_dependency", "options": {"jobId": child},
+            "parent": {"queue": queue, "id": id}, "children": [{"queue": "pickup"}]})
+    };
+    let send = async |key: &str| {
+        let wish = under("orders", "top", "a").to_string();
+        world.send(Method::POST, "/v1/flows", &[("idempotency-key", key)], wish).await
+    };
+    let added = send("k").await;
+    assert_eq!((added.status.as_u16(), added.header("location")), (201, "/v1/queues/mail/jobs/a"), "{}", added.text);
+    assert_eq!(send("k").await.text, added.text);
+    assert_eq!(send("l").await.status, 200, "it is there already");
+    let shown = world.get("/v1/queues/mail/jobs/a").await.body;
+    assert_eq!((&shown["parent"], &shown["options"]["idof"]), (&json!("bull:orders:top"), &json!(true)));
+    let tree = world.get("/v1/queues/orders/jobs/top/tree").await.body;
+    assert_eq!((&tree["state"], &tree["counts"]["unprocessed"]), (&json!("active"), &json!(1)));
+    assert_eq!(tree["children"][0]["children"].as_array().map(Vec::len), Some(1));
+    let token = &claimed["token"];
+    let ended = world.post("/v1/queues/orders/claims/top/complete", json!({"token": token})).await;
+    ended.problem(409, "children_pending");
+
+    let refused = async |wish: Value, status: u16, code: &str| {
+        world.post("/v1/flows", wish).await.problem(status, code).to_owned()
+    };
+    assert_eq!(refused(under("orders", "nobody", "b"), 404, "job_unknown").await, "parent.id");
+    assert_eq!(refused(under("nope", "top", "b"), 404, "queue_unknown").await, "parent.queue");
+    assert_eq!(refused(under("mail", "b", "a"), 404, "job_unknown").await, "parent.id");
+    assert_eq!(world.post("/v1/queues/mail/jobs", json!({"options": {"jobId": "other"}})).await.status, 201);
+    assert_eq!(refused(under("mail", "other", "a"), 409, "job_exists").await, "options.jobId");
+    let leaf = json!({"queue": "orders", "options": {"jobId": "top"}, "parent": {"queue": "mail", "id": "a"}});
+    assert_eq!(refused(leaf, 409, "job_exists").await, "options.jobId");
+    let failed = world.post("/v1/queues/orders/claims/top/fail", json!({"token": token, "reason": "no"})).await;
+    assert_eq!(failed.status, 200, "{}", failed.text);
+    assert_eq!(refused(under("orders", "top", "b"), 409, "job_wrong_state").await, "parent.id");
+    assert_eq!(world.get("/v1/queues/mail/jobs/b").await.status, 404);
 }

@@ -4,12 +4,12 @@ use super::*;
 use crate::queue::{AddedFlow, ChildKind, Extent, Flow, FlowError, OnFailure};
 
 impl World {
-    fn other(&self, name: &str) -> Queue {
+    pub(super) fn other(&self, name: &str) -> Queue {
         Queue::new(self.redis.clone(), "bull", QueueName::parse(name).expect("a plain name"))
     }
 
     /// All keys with what stands in them, but for the streams.
-    async fn everything(&self) -> Vec<String> {
+    pub(super) async fn everything(&self) -> Vec<String> {
         let keys = raw(&self.redis, &["KEYS", "*"]).await.texts().expect("keys are texts");
         let mut all = Vec::new();
         for key in keys {
@@ -34,7 +34,7 @@ impl World {
     }
 }
 
-fn leaf(queue: &Queue, id: &str, on_failure: OnFailure) -> Flow {
+pub(super) fn leaf(queue: &Queue, id: &str, on_failure: OnFailure) -> Flow {
     Flow { on_failure, ..Flow::new(queue.clone(), named(id)) }
 }
 

@@ -5,6 +5,7 @@ mod admin;
 mod bulk;
 mod cancel;
 mod change;
+mod children;
 mod family;
 mod flow;
 mod foreign;

@@ -74,6 +74,18 @@ const DIFFERENCES: &[Difference] = &[
         why: "whoever watches the other queue learns that the parent waits; BullMQ moves it in silence",
     },
     Difference {
+        major: 0,
+        scene: "flows: another one's child",
+        what: "q:id is *",
+        why: "what is refused changes nothing, not even the counter",
+    },
+    Difference {
+        major: 0,
+        scene: "flows: a parent that has ended",
+        what: "*",
+        why: "a job that never runs again is given no children: nobody would read what they make",
+    },
+    Difference {
         major: 5,
         scene: "*paused*",
         what: "q:*",

@@ -11,8 +11,8 @@ use onetake::config;
 use onetake::id::QueueName;
 use onetake::processor::{Failure, Processor, Progress, Work};
 use onetake::queue::{
-    Add, Bulk, Change, Ended, Error, Finished, How, Job, JobOptions, Queue, RateLimit, Record, Removal, Retry, Rule,
-    Settlement, State, Take, Taken, Upsert,
+    Add, Bulk, Change, Ended, Error, Finished, Flow, FlowError, How, Job, JobOptions, OnFailure, Queue, RateLimit,
+    Record, Removal, Retry, Rule, Settlement, State, Take, Taken, Upsert,
 };
 use onetake::redis::Redis;
 use onetake::runner::{self, Handler, Hold, PlainJobs};
@@ -106,7 +106,12 @@ impl Play<'_> {
         match step["do"].as_str().expect("each step does something") {
             "redis" => theirs::by_hand(&self.stage.server, step).await,
             "clock" => json!("done"),
+            "add" if step["opts"]["parent"].is_object() => self.flow(self.tree(&queue, step), step).await,
             "add" => json!(self.add(&queue, std::slice::from_ref(step)).await[0]),
+            "flow" => match self.flow(self.tree(&queue, &step["flow"]), &step["flow"]).await {
+                said if said == "refused" => said,
+                _ => json!("done"),
+            },
             "addBulk" => json!(self.add(&queue, step["jobs"].as_array().expect("a list")).await),
             "take" => {
                 let taken = queue.take(&take(), now).await.expect("Redis is up");
@@ -180,6 +185,49 @@ impl Play<'_> {
                 Err(error) => panic!("{step}: {error}"),
             },
         }
+    }
+
+    /// A flow, perhaps under a parent; the id of its root.
+    async fn flow(&self, flow: Flow, root: &Value) -> Value {
+        let parent = &root["opts"]["parent"];
+        let added = match (parent["id"].as_str(), parent["queue"].as_str()) {
+            (Some(id), Some(key)) => {
+                let queue = self.queue(&json!({"queue": key.strip_prefix("bull:")}));
+                flow.add_under(&queue, id, "f", self.now).await
+            }
+            _ => flow.add("f", self.now).await,
+        };
+        match added {
+            Ok(added) => json!(added.jobs[0].1),
+            Err(FlowError::Queue(error)) => panic!("{root}: {error}"),
+            Err(_) => json!("refused"),
+        }
+    }
+
+    /// As a producer tells it, in `queue` if it does not say.
+    fn tree(&self, queue: &Queue, node: &Value) -> Flow {
+        let queue = match &node["queueName"] {
+            Value::Null => queue.clone(),
+            name => self.queue(&json!({ "queue": name })),
+        };
+        let mut node = node.clone();
+        let mut on_failure = OnFailure::Wait;
+        if let Some(opts) = node["opts"].as_object_mut() {
+            opts.remove("parent");
+            for (name, meant) in [
+                ("failParentOnFailure", OnFailure::FailParent),
+                ("continueParentOnFailure", OnFailure::ContinueParent),
+                ("ignoreDependencyOnFailure", OnFailure::IgnoreDependency),
+                ("removeDependencyOnFailure", OnFailure::RemoveDependency),
+            ] {
+                if opts.remove(name).is_some() {
+                    on_failure = meant;
+                }
+            }
+        }
+        let children = node["children"].as_array().into_iter().flatten();
+        let children = children.map(|child| self.tree(&queue, child)).collect();
+        Flow { queue, job: add(&node), on_failure, children }
     }
 
     async fn add(&self, queue: &Queue, jobs: &[Value]) -> Vec<String> {

@@ -90,6 +90,13 @@ async fn with_hash_tags_in_the_queues_names_they_lie_on_several_masters() {
         }
     }
     assert!(owners.len() > 1, "{owners:?} own all three queues");
+    // A parent and its children lie together, or nothing is added.
+    let under = |queue: &str| json!({"queue": queue, "parent": {"queue": "{a}", "id": "1"}, "options": {"jobId": "c"}});
+    let apart = server.post("/v1/flows", under("{b}")).await.expect(422);
+    assert_eq!((&apart["code"], &apart["field"]), (&json!("invalid_field"), &json!("parent.queue")));
+    server.get("/v1/queues/{b}/jobs/c").await.expect(404);
+    server.post("/v1/flows", under("{a}")).await.expect(201);
+    assert_eq!(server.get("/v1/queues/{a}/jobs/1").await.expect(200)["children"]["unprocessed"], 1);
     assert_eq!(server.stop().await.code(), Some(0));
 }
 
