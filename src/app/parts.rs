@@ -18,6 +18,7 @@ use crate::delivery::webhook::Webhook;
 use crate::delivery::{Chats, Deliveries, client};
 use crate::files::FileStore;
 use crate::flight::Flights;
+use crate::http::read_flows;
 use crate::intake::Intake;
 use crate::lock::Locks;
 use crate::pace::Pace;
@@ -26,7 +27,8 @@ use crate::publish::{Announcer, Publish, Publisher, Queues};
 use crate::reconcile::{Memory, Reconciler, WORKER_PREFIX};
 use crate::redis::Redis;
 use crate::runner::{
-    Consumer, Controls, Followers, GroupTender, Handler, Holds, Limits, PlainJobs, Plainly, Runs, Upkeep, Workload,
+    Consumer, Controls, Followers, GroupTender, Handler, Holds, Limits, PlainJobs, Plainly, ReadFlows, Runs, Upkeep,
+    Workload,
 };
 use crate::saga::{Effect, Sagas};
 use crate::store::Store;
@@ -192,6 +194,7 @@ impl Parts {
                 settings: entry.settings.clone(),
                 clock: self.clock.clone(),
                 scratch: self.scratch(),
+                flows: self.flows(),
             }),
             Kind::Intake => Arc::new(Followers {
                 entry: entry.clone(),
@@ -227,6 +230,12 @@ impl Parts {
                 webhook: self.webhook.clone(),
             }),
         })
+    }
+
+    /// How children are read that a processor gives its job: as a caller's flows.
+    fn flows(&self) -> ReadFlows {
+        let (publisher, deepest) = (self.publisher.clone(), self.settings.http.json_depth);
+        Arc::new(move |list| read_flows(publisher.queues(), list, deepest))
     }
 
     fn limits(&self, entry: &Entry) -> Limits {

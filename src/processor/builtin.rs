@@ -109,6 +109,7 @@ mod tests {
             data: serde_json::value::to_raw_value(&data).unwrap(),
             attempt: 1,
             step: 0,
+            children: None,
             trace: None,
             scratch: "/nonexistent".into(),
         };

@@ -1,6 +1,8 @@
 //! A program as a processor: the job as JSON on stdin, the result as JSON on stdout, the exit code decides.
 //!
-//! stdin    `{"id", "queue", "name", "data", "attempt", "step", "scratch"}`; it need not be read
+//! stdin    `{"id", "queue", "name", "data", "attempt", "step", "scratch"}`; it need not be read. In a later step of a job
+//!          with children also `"children": [{"key", "kind", "result" or "failed_reason"}, ...]`: those that have ended, or
+//!          null where they are too many or too large to be told
 //! env      `TRACEPARENT` and `TRACESTATE`, where the job belongs to a trace
 //! stdout   the result, one JSON value of at most 8 MiB; nothing at all is `null`
 //! stderr   lines `progress: <json>` are the job's progress; the end of the rest is in the reason of a failure
@@ -25,7 +27,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::program::{self, Ended, Program};
-use super::{Failure, Processor, Progress, Trace, Unfinished, Work};
+use super::{Children, Failure, Processor, Progress, Trace, Unfinished, Work};
 
 /// The exit code that says: another attempt with these data is no use.
 pub const EX_DATAERR: i32 = 65;
@@ -50,6 +52,8 @@ struct Input<'a> {
     data: &'a RawValue,
     attempt: u32,
     step: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    children: Option<&'a Children>,
     scratch: PathBuf,
 }
 
@@ -74,6 +78,7 @@ impl Processor for Command {
             data: &work.data,
             attempt: work.attempt,
             step: work.step,
+            children: work.children.as_ref(),
             scratch: std::path::absolute(&work.scratch).unwrap_or(work.scratch),
         };
         let input = serde_json::to_vec(&input)
@@ -189,6 +194,7 @@ mod tests {
                 data: serde_json::value::to_raw_value(data).unwrap(),
                 attempt: 2,
                 step: 1,
+                children: None,
                 trace: Trace::parse(PARENT, None),
                 scratch: self.scratch.path().to_owned(),
             }
@@ -246,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_may_say_that_it_has_more_to_do() {
-        let said = Unfinished { next: Next::Delay(Duration::from_millis(5)), data: Some("[1]".into()) };
+        let said = Unfinished { next: Next::Delay(Duration::from_millis(5)), data: Some("[1]".into()), add: None };
         let script = r#"echo '{"next":"delay","ms":5,"data":[1]}'; exit 75"#;
         assert_eq!(run(script).await, Err(Failure::Unfinished(said)));
         assert_eq!(run("exit 75").await, Err(Failure::retry("exit code 75")), "whoever says nothing has failed");

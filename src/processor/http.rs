@@ -1,6 +1,7 @@
 //! An HTTP endpoint as a processor: the job is POSTed to it, its answer decides.
 //!
-//! The body is `{"id", "queue", "name", "data"}`. The attempt's number stands in the header `onetake-attempt` alone: a
+//! The body is `{"id", "queue", "name", "data"}`, in a later step of a job with children also `"children"` as `command` has
+//! it. The attempt's number stands in the header `onetake-attempt` alone: a
 //! repeated attempt sends the same body under the same `idempotency-key`, as endpoints that honour the key require. A
 //! further step of a job has a key of its own, and its number stands in the header `onetake-step`. A job that belongs to a
 //! trace is sent with its `traceparent` and `tracestate`.
@@ -23,7 +24,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::tail::Tail;
-use super::{Failure, Processor, Progress, Unfinished, Work, program};
+use super::{Children, Failure, Processor, Progress, Unfinished, Work, program};
 use crate::clock::Clock;
 
 /// The type of an answer that says what is next instead of being a result.
@@ -52,6 +53,8 @@ struct Posted<'a> {
     queue: &'a str,
     name: &'a str,
     data: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    children: Option<&'a Children>,
 }
 
 impl HttpEndpoint {
@@ -68,7 +71,8 @@ impl HttpEndpoint {
     }
 
     async fn exchange(&self, work: &Work) -> Result<Value, Failure> {
-        let posted = Posted { id: &work.id, queue: &work.queue, name: &work.name, data: &work.data };
+        let Work { id, queue, name, data, children, .. } = work;
+        let posted = Posted { id, queue, name, data, children: children.as_ref() };
         let mut key = format!("{}:{}", work.queue, work.id);
         let mut post = self
             .client
@@ -203,7 +207,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::processor::{Next, Trace};
+    use crate::processor::{Child, Next, Trace};
 
     const AMPLE: Duration = Duration::from_secs(30);
 
@@ -222,6 +226,7 @@ mod tests {
             data: serde_json::value::to_raw_value(&json!({"n": 1})).unwrap(),
             attempt: 2,
             step: 0,
+            children: None,
             trace: None,
             scratch: "/nonexistent".into(),
         }
@@ -281,9 +286,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_later_step_of_a_parent_is_told_what_its_children_left() {
+        let url = serve(Router::new().route("/", post(async |body: axum::Json<Value>| body))).await;
+        let endpoint = HttpEndpoint::new(client(), &url, AMPLE, Clock::system()).unwrap();
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).ok();
+        let told = Children::Told(vec![
+            Child { key: "bull:a:1".into(), kind: "processed", result: raw("[1]"), failed_reason: None },
+            Child { key: "bull:a:2".into(), kind: "ignored", result: None, failed_reason: Some("no".into()) },
+        ]);
+        for (children, seen) in [
+            (
+                Some(told),
+                json!([
+                    {"key": "bull:a:1", "kind": "processed", "result": [1]},
+                    {"key": "bull:a:2", "kind": "ignored", "failed_reason": "no"},
+                ]),
+            ),
+            (Some(Children::TooMuch), Value::Null),
+        ] {
+            let work = Work { step: 1, children, ..work() };
+            let body = endpoint.process(work, Arc::new(|_| {})).await.unwrap();
+            assert_eq!(body.get("children"), Some(&seen));
+        }
+    }
+
+    #[tokio::test]
     async fn an_endpoint_may_say_that_it_has_more_to_do() {
         let next = |body: &'static str| answered(([("content-type", "Application/vnd.onetake.next+JSON; x=y")], body));
-        let said = Unfinished { next: Next::Limit(Duration::from_millis(70)), data: None };
+        let said = Unfinished { next: Next::Limit(Duration::from_millis(70)), data: None, add: None };
         assert_eq!(next(r#"{"next":"limit","ms":70}"#).await, Err(Failure::Unfinished(said)));
         assert!(matches!(next("").await, Err(Failure::Retry { .. })));
         let plain = answered(([("content-type", "application/json")], r#"{"next":"wait"}"#)).await;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -40,11 +41,36 @@ pub struct Work {
     pub attempt: u32,
     /// How many steps of the job are done: see [`Unfinished`].
     pub step: u32,
+    /// In a later step of a job with children: what they left.
+    pub children: Option<Children>,
     /// Where the job belongs in a distributed trace, if its producer said so.
     pub trace: Option<Trace>,
     /// A folder of this attempt's own, for a processor that [uses it](Processor::uses_scratch), else nothing. It is empty,
     /// and is removed when the attempt has ended.
     pub scratch: PathBuf,
+}
+
+/// What the children of a job left for it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Children {
+    /// Of those that have ended, in the order of their keys.
+    Told(Vec<Child>),
+    /// There is more than can be handed over: null, so that nobody takes it for nothing.
+    TooMuch,
+}
+
+/// What a child of the job left for it; as `GET /v1/queues/{queue}/jobs/{id}/children` tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Child {
+    /// `<prefix>:<queue>:<id>`
+    pub key: String,
+    /// `processed`, or `ignored`: it failed, and its parent goes on.
+    pub kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_reason: Option<String>,
 }
 
 /// Why an attempt brought no result.

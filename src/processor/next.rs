@@ -1,6 +1,6 @@
 //! What a processor says that is not done with a job yet: where the job goes, and with which data it comes back.
 //!
-//! Programs and endpoints say it as JSON, `{"next", "ms", "data"}`:
+//! Programs and endpoints say it as JSON, `{"next", "ms", "data", "add"}`:
 //!
 //! ```text
 //! {"next": "delay", "ms": 5000}   again after that time
@@ -9,8 +9,9 @@
 //! {"next": "limit", "ms": 5000}   as "wait", and no worker takes jobs of the queue for so long
 //! ```
 //!
-//! `data`, where it is given, replaces the job's data. None of them counts as an attempt. The next call is told how many
-//! such steps the job has made.
+//! `data`, where it is given, replaces the job's data. With "children" the job is given those that `add` lists, each of them
+//! a flow as `POST /v1/flows` takes it, in the very step in which it begins to wait: all of them, or none. None of these counts
+//! as an attempt. The next call is told how many such steps the job has made, and what became of its children.
 
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Unfinished {
     pub next: Next,
     /// The job's data from now on, JSON text; as it was if not given.
     pub data: Option<String>,
+    /// With [`Next::Children`]: new children, a JSON list of flows.
+    pub add: Option<String>,
 }
 
 /// Where the job goes.
@@ -48,6 +51,8 @@ struct Said {
     ms: Option<u64>,
     #[serde(default, deserialize_with = "given")]
     data: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "given")]
+    add: Option<Box<RawValue>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -71,7 +76,7 @@ impl Unfinished {
     /// # Errors
     /// Why this says nothing about a job.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
-        let Object(Said { next, ms, data }) =
+        let Object(Said { next, ms, data, add }) =
             serde_json::from_slice(text).map_err(|error| in_plain_words(&error.to_string()))?;
         let span = |longest: Duration| match ms.map(Duration::from_millis) {
             None => Err("\"ms\" is missing".to_owned()),
@@ -85,7 +90,11 @@ impl Unfinished {
             Word::Wait => Next::Wait,
             Word::Children => Next::Children,
         };
-        Ok(Self { next, data: data.map(|data| data.get().to_owned()) })
+        if add.is_some() && next != Next::Children {
+            return Err("\"add\" goes with children".into());
+        }
+        let text = |json: Box<RawValue>| json.get().to_owned();
+        Ok(Self { next, data: data.map(text), add: add.map(text) })
     }
 }
 
@@ -106,11 +115,14 @@ mod tests {
             (r#"{"next":"children"}"#, Next::Children),
             (r#"{"next":"limit","ms":7}"#, Next::Limit(ms(7))),
         ] {
-            assert_eq!(parse(text), Ok(Unfinished { next, data: None }), "{text}");
+            assert_eq!(parse(text), Ok(Unfinished { next, data: None, add: None }), "{text}");
         }
         let stepped = parse(r#"{"next":"wait","data":{"n": 12345678901234567890}}"#).unwrap();
         assert_eq!(stepped.data.as_deref(), Some(r#"{"n": 12345678901234567890}"#));
         assert_eq!(parse(r#"{"next":"wait","data":null}"#).unwrap().data.as_deref(), Some("null"));
+        // Whether these are flows is not seen here.
+        let branched = parse(r#"{"next":"children","add":[{"queue": "a"}, 5]}"#).unwrap();
+        assert_eq!(branched.add.as_deref(), Some(r#"[{"queue": "a"}, 5]"#));
     }
 
     #[test]
@@ -125,6 +137,7 @@ mod tests {
             r#"{"next":"delay","ms":99999999999}"#,
             r#"{"next":"limit","ms":86400001}"#,
             r#"{"next":"wait","ms":5}"#,
+            r#"{"next":"wait","add":[]}"#,
             r#"{"next":"wait","daat":{}}"#,
             r#"["wait",null,{}]"#,
         ] {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::admit::{CHILDREN_PENDING, Refused, admit, for_good};
+use super::branch::together;
 use super::control::{self, Control, Running};
 use super::{Handler, Hold, Stopped, schedule, upkeep};
 use crate::clock::Clock;
@@ -286,7 +287,8 @@ impl Consumer {
         if !is_worth_it {
             return None;
         }
-        let rest = unsettled.split_off(unsettled.len().min(SETTLE_MOST).min(share));
+        let most = unsettled.len().min(SETTLE_MOST).min(share);
+        let rest = unsettled.split_off(together(&unsettled[..most]));
         let ended = std::mem::replace(unsettled, rest);
         *looks &= asked == 0;
         self.takes += 1;

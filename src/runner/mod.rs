@@ -16,6 +16,7 @@
 //! While Redis is away, handlers whose truth is in SQL are asked for due work instead ([`Handler::poll`]).
 
 mod admit;
+mod branch;
 mod claims;
 mod consumer;
 mod control;
@@ -39,6 +40,7 @@ use crate::queue::{How, Job};
 use crate::store::Query;
 
 pub use admit::{Refused, admit, for_good};
+pub use branch::ReadFlows;
 pub use claims::{Claim, Claims, Handed, Rules};
 pub use consumer::{Consumer, Limits};
 pub use control::{Control, Controls};

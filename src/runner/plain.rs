@@ -9,12 +9,16 @@ use serde_json::value::{RawValue, to_raw_value};
 use tracing::{Instrument, debug, info_span};
 
 use super::admit::{CHILDREN_PENDING, for_good, started_too_often};
+use super::branch::{self, ReadFlows};
 use super::{Handler, Hold, Stopped, limit, progress};
 use crate::clock::{Clock, Millis, millis};
 use crate::config;
 use crate::processor::{Failure, Next, Processor, Trace, Unfinished, Work};
 use crate::queue::{How, Job, JobBackoff, Move, Queue};
 use crate::retry::{self, Backoff};
+
+/// How soon a job is looked at again whose children could not be read.
+const REDIS_AWAY: Duration = Duration::from_secs(1);
 
 /// Runs a queue's processor over its jobs.
 pub struct PlainJobs {
@@ -23,6 +27,8 @@ pub struct PlainJobs {
     pub settings: Arc<config::Queue>,
     pub clock: Clock,
     pub scratch: PathBuf,
+    /// Of the children that a processor gives its job.
+    pub flows: ReadFlows,
 }
 
 #[async_trait]
@@ -53,6 +59,16 @@ impl PlainJobs {
             Ok(scratch) => scratch,
             Err(reason) => return self.failed(&job, &Failure::retry(reason)),
         };
+        let children = match job.step() {
+            0 => None,
+            _ => match branch::children_of(&self.queue, &job.id).await {
+                Ok(children) => children,
+                Err(error) if error.is_unreachable() => {
+                    return How::Delay { until_ms: self.clock.now_ms() + millis(REDIS_AWAY) };
+                }
+                Err(error) => return self.failed(&job, &Failure::retry(format!("what its children left: {error}"))),
+            },
+        };
         let work = Work {
             id: job.id.clone(),
             identity: format!("{}@{}", job.id, job.timestamp),
@@ -61,6 +77,7 @@ impl PlainJobs {
             data: job.data.clone(),
             attempt: job.attempts_made.saturating_add(1),
             step: job.step(),
+            children,
             trace,
             scratch: scratch.path.clone(),
         };
@@ -98,7 +115,14 @@ impl PlainJobs {
     }
 
     fn failed(&self, job: &Job, failure: &Failure) -> How {
-        failed(job, failure, &self.settings, self.clock.now_ms())
+        let now = self.clock.now_ms();
+        let how = failed(job, failure, &self.settings, now);
+        match failure {
+            Failure::Unfinished(Unfinished { add: Some(list), .. }) => {
+                branch::branch(&self.queue, &job.id, list, &self.flows, how, now)
+            }
+            _ => how,
+        }
     }
 }
 

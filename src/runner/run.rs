@@ -160,6 +160,7 @@ impl Runs {
             data: raw(run.data.clone()),
             attempt: u32::try_from(run.attempt).unwrap_or(u32::MAX),
             step: 0,
+            children: None,
             trace: None,
             scratch: scratch.path.clone(),
         };
@@ -231,10 +232,10 @@ impl Runs {
 /// A run can wait like any job. What it is about is its key, and nobody is its child.
 fn later(unfinished: &Unfinished) -> Ending {
     match unfinished {
-        Unfinished { next: Next::Delay(delay) | Next::Limit(delay), data: None } => {
+        Unfinished { next: Next::Delay(delay) | Next::Limit(delay), data: None, .. } => {
             Ending::Later(*delay, "there is more to do".into())
         }
-        Unfinished { next: Next::Wait, data: None } => Ending::Later(Duration::ZERO, "there is more to do".into()),
+        Unfinished { next: Next::Wait, data: None, .. } => Ending::Later(Duration::ZERO, "there is more to do".into()),
         _ => Ending::FailedForGood("the run of a dedupe key has no children, and its data cannot change".into()),
     }
 }
@@ -257,7 +258,7 @@ mod tests {
     #[test]
     fn a_run_can_wait_but_has_no_children_and_no_other_data() {
         let second = Duration::from_secs(1);
-        let ending = |next, data: Option<&str>| later(&Unfinished { next, data: data.map(str::to_owned) });
+        let ending = |next, data: Option<&str>| later(&Unfinished { next, data: data.map(str::to_owned), add: None });
         for (next, wait) in [(Next::Delay(second), second), (Next::Limit(second), second), (Next::Wait, Duration::ZERO)]
         {
             assert!(matches!(ending(next, None), Ending::Later(for_so_long, _) if for_so_long == wait), "{next:?}");

@@ -178,6 +178,7 @@ mod tests {
             data: serde_json::value::RawValue::from_string(data.into()).unwrap(),
             attempt: 1,
             step: 0,
+            children: None,
             trace: None,
             scratch: "/nonexistent".into(),
         };

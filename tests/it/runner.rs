@@ -11,6 +11,7 @@ use crate::support::world::World;
 
 mod again;
 mod bounds;
+mod branch;
 mod cancel;
 mod limits;
 mod steps;

@@ -75,6 +75,7 @@ async fn work(queue: Queue, concurrency: usize) {
         settings: Arc::new(config::Queue::default()),
         clock: clock.clone(),
         scratch: std::env::temp_dir(),
+        flows: Arc::new(|_: &str| Ok(Vec::new())),
     };
     // As the server's own.
     let limits = Limits {

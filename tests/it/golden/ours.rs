@@ -274,6 +274,7 @@ impl Play<'_> {
             settings: Arc::new(config::Queue::default()),
             clock,
             scratch: PathBuf::new(),
+            flows: Arc::new(|_: &str| Ok(Vec::new())),
         };
         let how = handler.handle(job, Hold::default()).await;
         self.settle(queue, step, how).await

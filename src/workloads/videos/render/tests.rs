@@ -54,6 +54,7 @@ impl Bench {
             data: serde_json::value::to_raw_value(&data).unwrap(),
             attempt: 1,
             step: 0,
+            children: None,
             trace: None,
             scratch: self.scratch.path().to_owned(),
         };
