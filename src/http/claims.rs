@@ -7,6 +7,7 @@
 //! as their leases run. Without a key they go back to the queue when the leases have ended.
 
 mod body;
+mod children;
 
 use std::time::Duration;
 
@@ -14,10 +15,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 
+pub(super) use children::{__path_children, children};
+
 use body::{ClaimBody, Complete, Delay, EndedBody, Fail, Heartbeat, LeaseBody, Wish};
 
 use super::AppState;
 use super::auth::{Caller, Work};
+use super::flows::in_list;
 use super::idempotency::{Answer, Asked, once};
 use super::input::{Json, OptionalJson, Path};
 use super::jobs::JobBody;
@@ -253,11 +257,16 @@ fn lease(state: &AppState, wish: Option<Span>) -> Result<Duration, Problem> {
 
 async fn end(state: &AppState, queue: &Queue, ended: Ended) -> Result<Answer, Problem> {
     let id = ended.id.clone();
+    let children = match &ended.how {
+        How::Branch { children, .. } => Some(children.clone()),
+        _ => None,
+    };
     let (state_then, due_ms) = match &ended.how {
         How::Complete { .. } => (JobState::Completed, None),
         How::Fail { .. } => (JobState::Failed, None),
         How::Retry { delay_ms, .. } if *delay_ms > 0 => (JobState::Delayed, Some(now(state) + delay_ms)),
         How::Delay { until_ms } => (JobState::Delayed, Some(*until_ms)),
+        How::Branch { .. } | How::Move { .. } => (JobState::WaitingChildren, None),
         _ => (JobState::Waiting, None),
     };
     match state.claims.end(queue, ended).await? {
@@ -275,7 +284,10 @@ async fn end(state: &AppState, queue: &Queue, ended: Ended) -> Result<Answer, Pr
         Settlement::ChildFailed => {
             Err(Problem::new(Code::ChildFailed, "a child failed that fails it as well: it cannot complete"))
         }
-        Settlement::ChildrenRefused { .. } => Err(Problem::new(Code::Internal, "no claim ends with new children")),
+        Settlement::ChildrenRefused { code, place } => {
+            let refused = children.and_then(|children| children.refusal(code, place));
+            Err(refused.map_or_else(|| Problem::new(Code::Internal, "it cannot have these children"), in_list))
+        }
     }
 }
 

@@ -23,8 +23,8 @@ use crate::queue::{
     self, AddedFlow, Branch, ChildKind, ChildrenCounts, Extent, Flow, FlowError, Found, Job, Record, State as JobState,
 };
 
-use wish::Wish;
 pub use wish::read;
+pub(super) use wish::{Wish, flows_of};
 
 /// Jobs of a tree in one answer.
 const MOST_SHOWN: usize = 500;
@@ -228,31 +228,50 @@ impl TreeBody {
 
 impl From<FlowError> for Problem {
     fn from(error: FlowError) -> Self {
-        let way = |at: &[usize]| at.iter().map(|child| format!("children[{child}].")).collect::<String>();
-        let id_at = |at: &[usize], text: String| Self::field("options.jobId", text).within(&way(at));
-        let coded = |code, mut problem: Self| {
-            problem.code = code;
-            problem
-        };
-        match error {
-            FlowError::Queue(error) => error.into(),
-            FlowError::Job { at, source } => Self::from(queue::Error::Add { index: 0, source }).within(&way(&at)),
-            FlowError::Twice { ref at } | FlowError::Deduplication { ref at } => id_at(at, error.to_string()),
-            FlowError::TooLarge => Self::field("children", error.to_string()),
-            FlowError::ParentExists { ref at } | FlowError::OtherParent { ref at } | FlowError::Circle { ref at } => {
-                coded(Code::JobExists, id_at(at, error.to_string()))
-            }
-            FlowError::NoParent => coded(Code::JobUnknown, Self::field("parent.id", error.to_string())),
-            FlowError::ParentEnded => coded(Code::JobWrongState, Self::field("parent.id", error.to_string())),
-            FlowError::Unreadable => Self::internal(error),
-            FlowError::ParentApart => Self::field(
-                "parent.queue",
-                "in a Redis Cluster the queues of a flow and of its parent need one hash tag, as in {mail}-a, {mail}-b",
-            ),
-            FlowError::Apart => Self::field(
-                "queue",
-                "in a Redis Cluster the queues of a flow need one hash tag, as in {mail}-a, {mail}-b",
-            ),
+        let at = error.at().map(|at| below(at)).unwrap_or_default();
+        problem(error, "children").within(&at)
+    }
+}
+
+/// Of flows that stand in a list `add`.
+pub(super) fn in_list(error: FlowError) -> Problem {
+    let at = match error.at().map(Vec::as_slice) {
+        Some([top, rest @ ..]) => format!("add[{top}].{}", below(rest)),
+        _ => String::new(),
+    };
+    problem(error, "add").within(&at)
+}
+
+fn below(at: &[usize]) -> String {
+    at.iter().map(|child| format!("children[{child}].")).collect()
+}
+
+/// With the field of the job that is to blame, or `all` where all of them are too much.
+fn problem(error: FlowError, all: &str) -> Problem {
+    let text = error.to_string();
+    let coded = |code, field: &str| {
+        let mut problem = Problem::field(field, text);
+        problem.code = code;
+        problem
+    };
+    match error {
+        FlowError::Queue(error) => error.into(),
+        FlowError::Job { source, .. } => queue::Error::Add { index: 0, source }.into(),
+        FlowError::Twice { .. } | FlowError::Deduplication { .. } => coded(Code::InvalidField, "options.jobId"),
+        FlowError::TooLarge => coded(Code::InvalidField, all),
+        FlowError::ParentExists { .. } | FlowError::OtherParent { .. } | FlowError::Circle { .. } => {
+            coded(Code::JobExists, "options.jobId")
         }
+        FlowError::NoParent => coded(Code::JobUnknown, "parent.id"),
+        FlowError::ParentEnded => coded(Code::JobWrongState, "parent.id"),
+        FlowError::Unreadable => Problem::internal(error),
+        FlowError::ParentApart => Problem::field(
+            if all == "add" { all } else { "parent.queue" },
+            "in a Redis Cluster the queues of a flow and of its parent need one hash tag, as in {mail}-a, {mail}-b",
+        ),
+        FlowError::Apart => Problem::field(
+            "queue",
+            "in a Redis Cluster the queues of a flow need one hash tag, as in {mail}-a, {mail}-b",
+        ),
     }
 }

@@ -101,6 +101,7 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(claims::complete))
         .routes(routes!(claims::fail))
         .routes(routes!(claims::delay))
+        .routes(routes!(claims::children))
         .routes(routes!(jobs::cancel))
         .routes(routes!(schedulers::list))
         .routes(routes!(schedulers::show, schedulers::set, schedulers::remove))

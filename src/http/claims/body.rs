@@ -117,7 +117,7 @@ pub(in crate::http) struct Delay {
 pub(in crate::http) struct EndedBody {
     pub id: String,
     pub queue: String,
-    /// `completed`, `failed`, or for another attempt `waiting` or `delayed`.
+    /// `completed`, `failed`, or for another attempt `waiting` or `delayed`; `waiting-children`, also where none was pending.
     pub state: &'static str,
     /// When it is due again, in milliseconds since 1970.
     pub due: Option<Millis>,

@@ -77,8 +77,12 @@ pub fn read(queues: &Queues, list: &str, deepest: usize) -> Result<Vec<Flow>, St
         None => problem.detail.into_owned(),
     };
     let Children { add } = input::parse(format!("{{\"add\":{list}}}").as_bytes(), deepest).map_err(told)?;
-    let flows = add.into_iter().enumerate().map(|(i, wish)| wish.flow(queues, &format!("add[{i}].")));
-    flows.collect::<Result<_, _>>().map_err(told)
+    flows_of(queues, add).map_err(told)
+}
+
+/// The flows of a list `add`.
+pub(in crate::http) fn flows_of(queues: &Queues, add: Vec<Wish>) -> Result<Vec<Flow>, Problem> {
+    add.into_iter().enumerate().map(|(i, wish)| wish.flow(queues, &format!("add[{i}]."))).collect()
 }
 
 impl Wish {

@@ -403,3 +403,55 @@ async fn a_claim_that_is_given_up_at_any_point_leaves_nothing_taken() {
 async fn testing_hset(redis: &Redis, [key, field, value]: [String; 3]) {
     crate::redis::testing::raw(redis, &["HSET", &key, &field, &value]).await;
 }
+
+#[tokio::test]
+async fn a_claimed_job_is_given_children_and_waits_for_them() {
+    let (world, _server) = world().await;
+    let id = world.put_job(json!({"data": 1})).await;
+    let (_, token) = world.claim_one().await;
+    let held = json!({"queue": "orders", "children": [{"queue": "orders", "options": {"jobId": "taken"}}]});
+    assert_eq!(world.post("/v1/flows", held).await.status, 201);
+    let with = |add: Value| json!({"token": token, "add": add, "data": 2});
+    for (add, status, code, field) in [
+        (json!([{"queue": "pickup"}, {}]), 422, "missing_field", "add[1].queue"),
+        (json!([{"queue": "nope"}]), 404, "queue_unknown", "add[0].queue"),
+        (json!([{"queue": "pickup", "options": {"jobId": "7"}}]), 422, "invalid_field", "add[0].options.jobId"),
+        (json!([{"queue": "pickup", "parent": {"queue": "mail", "id": id}}]), 422, "invalid_field", "add[0].parent"),
+        (
+            json!([{"queue": "pickup", "children": vec![json!({"queue": "pickup"}); 1_000]}]),
+            422,
+            "invalid_field",
+            "add",
+        ),
+        (
+            json!([{"queue": "pickup"}, {"queue": "pickup", "children": [{"queue": "orders", "options": {"jobId": "taken"}}]}]),
+            409,
+            "job_exists",
+            "add[1].children[0].options.jobId",
+        ),
+    ] {
+        let refused = world.say(&id, "children", with(add.clone())).await;
+        assert_eq!(refused.problem(status, code), field, "{add}");
+    }
+    let fit = json!([{"queue": "pickup", "options": {"jobId": "c"}}]);
+    let stale = json!({"token": "f".repeat(32), "add": fit});
+    world.say(&id, "children", stale).await.problem(409, "lease_lost");
+    assert_eq!(world.get("/v1/queues/pickup").await.body["counts"]["waiting"], 0, "nothing was added");
+    let job = world.job(&id).await;
+    assert_eq!((&job["state"], &job["data"]), (&json!("active"), &json!(1)));
+
+    let waits = world.say(&id, "children", with(fit)).await;
+    assert_eq!(waits.body, json!({"id": id, "queue": "mail", "state": "waiting-children", "due": null}));
+    world.say(&id, "children", with(json!([]))).await.problem(409, "lease_lost");
+    let child = world.post("/v1/queues/pickup/claims", json!({})).await.body;
+    assert_eq!(child["items"][0]["parent"], format!("bull:mail:{id}"));
+    let done = json!({"token": child["token"], "result": 42});
+    assert_eq!(world.post("/v1/queues/pickup/claims/c/complete", done).await.status, 200);
+    let (again, token) = world.claim_one().await;
+    assert_eq!((&again, &world.job(&id).await["data"]), (&id, &json!(2)));
+    let left = world.get(&format!("/v1/queues/mail/jobs/{id}/children")).await.body;
+    assert_eq!((&left["items"][0]["key"], &left["items"][0]["result"]), (&json!("bull:pickup:c"), &json!(42)));
+    // None is pending: it comes back at once.
+    assert_eq!(world.say(&id, "children", json!({"token": token})).await.status, 200);
+    assert_eq!(world.claim_one().await.0, id);
+}
