@@ -59,3 +59,30 @@ pub(super) async fn children_of(queue: &Queue, id: &str) -> Result<Option<Childr
     let told: Vec<_> = found.into_iter().map(child).collect();
     Ok((!told.is_empty()).then_some(Children::Told(told)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::QueueName;
+    use crate::queue::Add;
+    use crate::redis::testing::Server;
+
+    #[tokio::test]
+    async fn many_new_children_ride_in_several_calls() {
+        let server = Server::start();
+        let queue = Queue::new(server.connect().await, "bull", QueueName::parse("q").unwrap());
+        let flow = Flow::new(queue.clone(), Add::new("n", RawValue::NULL.to_owned()));
+        let branches = |count: usize| {
+            let children = Plan::of_children(&queue, "p", &vec![flow.clone(); count], "f", 0).unwrap();
+            How::Branch { children, data: None, step: 1 }
+        };
+        let seen = |hows: &[How]| {
+            let ended = |how: &How| Ended { id: "p".into(), token: "t".into(), how: how.clone() };
+            together(&hows.iter().map(ended).collect::<Vec<_>>())
+        };
+        assert_eq!(seen(&[branches(400), How::Wait, branches(600), How::Wait, branches(1), How::Wait]), 4);
+        assert_eq!(seen(&[branches(MOST_JOBS), branches(MOST_JOBS)]), 1, "one always fits");
+        assert_eq!(seen(&[How::Wait, How::Wait]), 2);
+        assert_eq!(seen(&[]), 0);
+    }
+}
