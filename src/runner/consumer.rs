@@ -133,6 +133,8 @@ impl Consumer {
         let mut wait = self.limits.drain_delay;
         // Set when a take's answer was lost: what it took is put back first.
         let mut is_unsure = false;
+        // Whether jobs were started that may have ended by now.
+        let mut has_started = false;
         // Told once, not five times a second.
         let mut was_refused = false;
         let mut stopping_since: Option<Instant> = None;
@@ -195,6 +197,11 @@ impl Consumer {
 
             let idles = calls.is_empty();
             let can_take = idles && stopping_since.is_none() && self.room() > 0 && *up.borrow() && !looks;
+            if can_take && std::mem::take(&mut has_started) {
+                // What is done at once is settled before anything else is asked of Redis.
+                tokio::task::yield_now().await;
+                continue;
+            }
             if can_take {
                 // Also when the next look at stalled jobs is due by now: the wait of a watch that is not armed never ends.
                 watch.arm(pause);
@@ -216,6 +223,7 @@ impl Consumer {
                         for record in taken.jobs {
                             self.start(record, call.token.clone());
                         }
+                        has_started = true;
                     }
                     Err(error) => {
                         if error.is_unreachable() {
