@@ -41,12 +41,17 @@ impl<R: Right> FromRequestParts<AppState> for Caller<R> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let principal = authenticate(parts, state).await?;
-        if !principal.may(R::SCOPE) {
-            let detail = format!("this key does not have the scope \"{}\"", R::SCOPE);
-            return Err(Problem::new(Code::Forbidden, detail));
-        }
+        need(&principal, R::SCOPE)?;
         Ok(Self { principal, right: PhantomData })
     }
+}
+
+/// For a handler that needs one scope more when it is asked for more.
+pub fn need(principal: &Principal, scope: Scope) -> Result<(), Problem> {
+    if principal.may(scope) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::Forbidden, format!("this key does not have the scope \"{scope}\"")))
 }
 
 async fn authenticate(parts: &Parts, state: &AppState) -> Result<Principal, Problem> {

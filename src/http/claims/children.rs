@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{end, held, lost};
+use crate::access::Scope;
 use crate::http::AppState;
-use crate::http::auth::{Caller, Work};
+use crate::http::auth::{Caller, Work, need};
 use crate::http::claims::body::EndedBody;
 use crate::http::flows::{Wish, flows_of, in_list};
 use crate::http::idempotency::{Asked, once};
@@ -25,7 +26,8 @@ use crate::queue::{Ended, How, Move, Plan, Record};
 pub(in crate::http) struct Children {
     /// Of the claim.
     token: String,
-    /// Children that the job is given in the same step, all of them or none: 1,000 jobs at most.
+    /// Children that the job is given in the same step, all of them or none: 1,000 jobs at most. Needs the scope `enqueue`,
+    /// too.
     #[serde(default, deserialize_with = "objects")]
     add: Vec<Wish>,
     /// The job's data from now on, any JSON; as it was if it is not given.
@@ -48,6 +50,9 @@ pub(in crate::http) async fn children(
     Json { value: Children { token, add, data }, raw }: Json<Children>,
 ) -> Result<Response, Problem> {
     let (queue, token) = held(&state, &name, &id, token)?;
+    if !add.is_empty() {
+        need(&caller.principal, Scope::Enqueue)?; // they may go into any queue
+    }
     let flows = flows_of(state.intake.publisher().queues(), add)?;
     let new = match flows.as_slice() {
         [] => None,

@@ -303,6 +303,13 @@ async fn claims_need_the_scope_work() {
     assert_eq!(claimed.body["items"][0]["id"], id, "{}", claimed.text);
     let headers = [("authorization", worker.as_str())];
     world.send(Method::POST, "/v1/queues/mail/pause", &headers, "").await.problem(403, "forbidden");
+    let children = async |key: &str, add: Value| {
+        let body = json!({"token": claimed.body["token"], "add": add}).to_string();
+        world.send(Method::POST, &format!("{CLAIMS}/{id}/children"), &[("authorization", key)], body).await
+    };
+    children(&worker, json!([{"queue": "pickup"}])).await.problem(403, "forbidden");
+    let both = make(json!(["work", "enqueue"]), &[("authorization", admin.as_str())]).await;
+    assert_eq!(children(&both, json!([{"queue": "pickup"}])).await.status, 200, "a key may have both scopes");
     let shown = world.send(Method::GET, &format!("/v1/queues/mail/jobs/{id}"), &headers, Body::empty()).await;
     assert_eq!(shown.status, 200);
 }
