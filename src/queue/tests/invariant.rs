@@ -6,7 +6,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::queue::{Bulk, Cancelled, Finished, Keep, Move, ParkedEnd, ParkedHow, Removal, Retry, State};
+use crate::queue::{
+    Bulk, Cancelled, Finished, Flow, Keep, Move, OnFailure, ParkedEnd, ParkedHow, Plan, Removal, Retry, State,
+};
 
 const LISTS: [&str; 2] = ["wait", "active"];
 const SETS: [&str; 5] = ["prioritized", "delayed", "waiting-children", "completed", "failed"];
@@ -41,9 +43,10 @@ fn any_options(rng: &mut StdRng) -> JobOptions {
     }
 }
 
-fn any_end(rng: &mut StdRng, now: Millis) -> How {
+fn any_end(queue: &Queue, id: &str, rng: &mut StdRng, now: Millis) -> How {
     let moved = |to| How::Move { to, data: Some(json("[1]")), step: 1 };
-    match rng.random_range(0..11) {
+    match rng.random_range(0..14) {
+        10..13 => given_children(queue, id, rng, now),
         0 => fail("no"),
         1 => retry(0),
         2 => retry(rng.random_range(1..20)),
@@ -55,6 +58,26 @@ fn any_end(rng: &mut StdRng, now: Millis) -> How {
         9 => moved(Move::Limited { for_ms: 1 }),
         5 => How::Park { fields: vec![("ot:mark".to_owned(), "m".to_owned())] },
         _ => complete("1"),
+    }
+}
+
+/// New children, or jobs that are there already and may be anything, even what this job is a child of.
+fn given_children(queue: &Queue, id: &str, rng: &mut StdRng, now: Millis) -> How {
+    let on_failure = [OnFailure::Wait, OnFailure::FailParent, OnFailure::ContinueParent, OnFailure::IgnoreDependency];
+    let flows: Vec<Flow> = (0..rng.random_range(1..3))
+        .map(|_| Flow {
+            queue: queue.clone(),
+            job: Add {
+                id: rng.random_bool(0.3).then(|| format!("own{}", rng.random_range(0..8))),
+                ..job(any_options(rng))
+            },
+            on_failure: on_failure[rng.random_range(0..on_failure.len())],
+            children: Vec::new(),
+        })
+        .collect();
+    match Plan::of_children(queue, id, &flows, &format!("of-{id}-{}", rng.random_range(0..1_000_000)), now) {
+        Ok(children) => How::Branch { children, data: None, step: 1 },
+        Err(_) => How::Wait, // one id twice
     }
 }
 
@@ -85,7 +108,8 @@ async fn a_job_is_in_one_state_whatever_happens() {
     let mut rng = StdRng::seed_from_u64(20_261_120);
     let mut now = NOW;
     let mut held: Vec<String> = Vec::new();
-    for step in 0..400 {
+    let mut given = 0;
+    for step in 0..500 {
         now += rng.random_range(0..10);
         match rng.random_range(0..10) {
             0 | 1 => {
@@ -99,11 +123,20 @@ async fn a_job_is_in_one_state_whatever_happens() {
             }
             3 | 4 => {
                 let count = held.len().min(rng.random_range(0..4));
-                let mut ends: Vec<Ended> = held.drain(..count).map(|id| ended(&id, any_end(&mut rng, now))).collect();
+                let mut ends: Vec<Ended> =
+                    held.drain(..count).map(|id| ended(&id, any_end(&world.queue, &id, &mut rng, now))).collect();
                 ends.push(ended("none", complete("1")));
                 let take = rng.random_bool(0.7).then(|| by("t", rng.random_range(0..5)));
                 let (settled, taken) = world.queue.settle(&ends, take.as_ref(), now).await.unwrap();
                 assert_eq!(settled.iter().filter(|s| **s == Settlement::Lost).count(), 1, "step {step}");
+                let is_given = |(end, settled): &(&Ended, &Settlement)| {
+                    matches!((&end.how, settled), (How::Branch { .. }, Settlement::Settled))
+                };
+                given += ends.iter().zip(&settled).filter(is_given).count();
+                // What may not end so because of its children is held still.
+                let refused =
+                    ends.iter().zip(&settled).filter(|(_, s)| !matches!(s, Settlement::Settled | Settlement::Lost));
+                held.extend(refused.map(|(end, _)| end.id.clone()));
                 held.extend(taken.jobs.iter().map(|record| record.id().to_owned()));
             }
             5 => {
@@ -154,6 +187,7 @@ async fn a_job_is_in_one_state_whatever_happens() {
     }
     // A hash without a state would be a lost job.
     let hashes = world.redis.scan(None, "bull:q:[o0-9]*", 10_000).await.unwrap().items;
-    let jobs = hashes.iter().filter(|key| !key.ends_with(":lock")).count();
+    let jobs = hashes.iter().filter(|key| key.matches(':').count() == 2).count();
     assert_eq!(jobs, states(&world).await.len(), "no hash is without a state: {hashes:?}");
+    assert!(given >= 10, "{given} jobs were given children");
 }
