@@ -4,12 +4,10 @@
 -- as much as to write an event.
 local function create_job(id, name, data, options, timestamp, delay, priority, lifo, group, field, value)
   local call = redis.call
+  call('HSET', base .. id, 'name', name, 'data', data, 'opts', options, 'timestamp', texts[timestamp],
+    'delay', texts[delay], 'priority', texts[priority])
   if field then
-    call('HSET', base .. id, 'name', name, 'data', data, 'opts', options, 'timestamp', texts[timestamp],
-      'delay', texts[delay], 'priority', texts[priority], field, value)
-  else
-    call('HSET', base .. id, 'name', name, 'data', data, 'opts', options, 'timestamp', texts[timestamp],
-      'delay', texts[delay], 'priority', texts[priority])
+    call('HSET', base .. id, field, value)
   end
   call('XADD', event_stream, '*', 'event', 'added', 'jobId', id, 'name', name)
   if delay > 0 then

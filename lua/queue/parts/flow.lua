@@ -15,19 +15,22 @@ local function look_at_flow(queues, jobs, over)
     return 5, 0 -- it would never be run again, and nobody would learn what its new children made
   end
 
-  -- Whether `over` waits for that job, directly or not: then neither could ever run.
-  local function is_waited_for(key)
-    local above = over_key
-    for _ = 1, 1000 do
-      if above == key then
-        return true
+  -- Whether that job waits for `over`, directly or not: then neither could ever run. The way up is walked once.
+  local waiters, is_endless
+  local function is_waiting_for_over(key)
+    if not waiters then
+      waiters = {}
+      local at = over_key
+      for _ = 1, 1000 do
+        waiters[at] = true
+        at = redis.pcall('HGET', at, 'parentKey')
+        if type(at) ~= 'string' then
+          break
+        end
       end
-      above = redis.pcall('HGET', above, 'parentKey')
-      if type(above) ~= 'string' then
-        return false
-      end
+      is_endless = type(at) == 'string' -- then nobody can tell
     end
-    return true -- nobody can tell
+    return is_endless or waiters[key]
   end
 
   local there = {}
@@ -47,7 +50,7 @@ local function look_at_flow(queues, jobs, over)
         return 2, i
       elseif present and present ~= parent_key and redis.call('EXISTS', present) == 1 then
         return 3, i
-      elseif over and is_waited_for(key) then
+      elseif over and is_waiting_for_over(key) then
         return 6, i
       else
         there[i] = 'adopted'
