@@ -144,7 +144,8 @@ impl JobOptions {
         self.extra.get("timeout").and_then(whole).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
-    /// As stored. `attempts` is always there, as from a Node producer.
+    /// As stored: only what is asked for. Node writes an `attempts` of 0, too, which is what its absence means to everybody; in
+    /// a queue of millions it is memory for nothing.
     pub fn write(&self) -> Value {
         let mut fields = self.extra.clone();
         let mut put = |name: &str, value: Option<Value>| {
@@ -152,7 +153,7 @@ impl JobOptions {
                 fields.insert(name.to_owned(), value);
             }
         };
-        put("attempts", Some(json!(self.attempts)));
+        put("attempts", (self.attempts > 0).then(|| json!(self.attempts)));
         put("backoff", self.backoff.as_ref().map(write_backoff));
         put("delay", (self.delay_ms > 0).then(|| json!(self.delay_ms)));
         put("priority", (self.priority > 0).then(|| json!(self.priority)));

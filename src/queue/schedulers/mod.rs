@@ -283,13 +283,7 @@ impl Upsert {
 
     /// The options of the runs, less what only one job can have.
     fn template(&self) -> Value {
-        let mut template = JobOptions { delay_ms: 0, timestamp: None, ..self.options.clone() }.write();
-        if let Value::Object(fields) = &mut template
-            && self.options.attempts == 0
-        {
-            fields.remove("attempts");
-        }
-        template
+        JobOptions { delay_ms: 0, timestamp: None, ..self.options.clone() }.write()
     }
 
     /// What the first run says of its rule.

@@ -139,7 +139,6 @@ impl Queue {
         let options = JobOptions::read(&run.options);
         run.options["repeat"] = repeat;
         run.options["repeat"]["count"] = json!(count);
-        run.options["attempts"] = json!(options.attempts);
         let text = untimed(run.options).to_string();
         let mut after = now.max(previous).max(start);
         for _ in 0..TRIES {

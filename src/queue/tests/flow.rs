@@ -73,7 +73,7 @@ async fn a_flow_stands_as_bullmq_lays_it_out() {
     assert_eq!(world.see("HGET bull:q:C2 parentKey").await, "bull:r:M");
     let options: serde_json::Value = serde_json::from_str(&world.see("HGET bull:r:C1 opts").await).unwrap();
     let parent = serde_json::json!({"id": "P", "queue": "bull:q"});
-    assert_eq!(options, serde_json::json!({"attempts": 0, "jobId": "C1", "fpof": true, "parent": parent}));
+    assert_eq!(options, serde_json::json!({"jobId": "C1", "fpof": true, "parent": parent}));
     assert_eq!(world.see("EXISTS bull:q:marker bull:r:marker").await, "2");
     assert_eq!(world.see("HGET bull:r:meta opts.maxLenEvents").await, "10000");
     let told = ["added jobId=P name=n", "waiting-children jobId=P", "added jobId=C2 name=n", "waiting jobId=C2"];

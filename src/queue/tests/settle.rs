@@ -25,7 +25,7 @@ async fn a_completed_job_looks_as_bullmq_leaves_it() {
         "delay=0".to_owned(),
         format!("finishedOn={}", NOW + 2),
         "name=ok".to_owned(),
-        "opts={\"attempts\":0}".to_owned(),
+        "opts={}".to_owned(),
         "pb=w one".to_owned(),
         "priority=0".to_owned(),
         format!("processedOn={}", NOW + 1),

@@ -27,6 +27,12 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         major: 0,
+        scene: "*",
+        what: "*.opts.attempts is absent, not 0",
+        why: "absent means 0 to every client; BullMQ's own crate writes none either",
+    },
+    Difference {
+        major: 0,
         scene: "walk: failed jobs are not kept",
         what: "q:*.opts.removeOnFail is 1, not {\"count\":1}",
         why: "one shape for one meaning: every client reads both",
