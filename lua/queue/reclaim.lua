@@ -17,7 +17,11 @@ for _, id in ipairs(redis.call('LRANGE', active_list, 0, -1)) do
     redis.call('LREM', active_list, 1, id)
     redis.call('DEL', lock_of(id))
     redis.call('SREM', stalled_set, id)
-    local stored = fields_of(id, 'priority', group_field)
+    local stored = fields_of(id, 'priority', group_field, 'ats')
+    local starts = number_of(stored[3])
+    if starts > 0 then
+      redis.call('HSET', base .. id, 'ats', texts[starts - 1]) -- it was not started
+    end
     push_front(id, not stored[2] and number_of(stored[1]) or 0)
     emit('waiting', 'jobId', id, 'prev', 'active')
     reclaimed[#reclaimed + 1] = id

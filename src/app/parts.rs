@@ -250,6 +250,7 @@ impl Parts {
             stalled_interval: runner.stalled_interval.0,
             max_stalled: runner.max_stalled,
             drain_delay: runner.drain_delay.0,
+            ahead: runner.take_ahead.0,
             shutdown_grace: runner.shutdown_grace.0,
         }
     }

@@ -232,6 +232,8 @@ fn runner(settings: &Settings, problems: &mut Problems) {
     // Two renewals may be lost and the lease still stands.
     let lasting = runner.lease.0 >= runner.renew.0.saturating_mul(3);
     problems.unless(lasting, "runner.lease", "must be three times runner.renew at least");
+    // Nobody renews what only waits.
+    problems.unless(runner.take_ahead.0 <= runner.renew.0, "runner.take_ahead", "must not be longer than runner.renew");
     // A take has its bound in the script.
     problems.unless((1..=256).contains(&settings.pull.max_batch), "pull.max_batch", "must be from 1 to 256");
     let lasting = settings.pull.max_lease.0 >= Duration::from_secs(1);

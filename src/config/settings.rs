@@ -302,6 +302,7 @@ pub struct Runner {
     pub stalled_interval: Span,
     pub max_stalled: u32,
     pub drain_delay: Span,
+    pub take_ahead: Span,
     pub shutdown_grace: Span,
 }
 

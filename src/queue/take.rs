@@ -64,7 +64,8 @@ impl Queue {
     }
 
     /// Puts back to the front of the queue what is in `active` under a token that begins with `owner`, but not in `held` (id
-    /// and token): taken by a call whose answer was lost. No attempt is counted. Returns the ids.
+    /// and token): it was taken by a call whose answer was lost, or ahead of its turn. No attempt is counted, neither as made
+    /// nor as started. Returns the ids.
     ///
     /// Call it only while no take with such a token is under way.
     ///

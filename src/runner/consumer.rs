@@ -2,10 +2,14 @@
 //!
 //! Whatever ends while a script call is under way rides in the next, which also takes new jobs: batches form by themselves
 //! under load, and a lone job goes at once. Only large batches ride two at a time, so that neither Redis nor we wait for the
-//! other. There is no polling: an idle consumer blocks on the queue's marker.
+//! other; and where there are few places and the work is short, some jobs are taken [ahead]. There is no polling: an idle
+//! consumer blocks on the queue's marker.
 
+mod ahead;
 mod call;
 mod renew;
+#[cfg(test)]
+mod tests;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -29,6 +33,7 @@ use crate::id;
 use crate::queue::{Ended, Queue, Record, Settlement};
 use crate::redis::Wake;
 
+use ahead::Ahead;
 use call::{Answered, Call, Meters};
 
 /// Settlements in one call at most: more gain nothing, and hold Redis up.
@@ -54,6 +59,8 @@ pub struct Limits {
     pub stalled_interval: Duration,
     pub max_stalled: u32,
     pub drain_delay: Duration,
+    /// For how long work may be taken ahead of its turn; zero: never.
+    pub ahead: Duration,
     pub shutdown_grace: Duration,
 }
 
@@ -70,6 +77,10 @@ pub struct Consumer {
     takes: u64,
     /// Jobs that are asked for in calls under way.
     asked: usize,
+    /// Jobs that wait for a place.
+    ahead: Ahead,
+    /// Jobs that were started and have not told yet how they ended.
+    working: usize,
     running: Running,
     control: Control,
     meters: Meters,
@@ -88,6 +99,7 @@ impl Consumer {
         let running = Running::default();
         let control = Control::new(queue.clone(), limits.concurrency, running.clone());
         let meters = Meters::of(&queue);
+        let ahead = Ahead::new(limits.ahead, Instant::now());
         Self {
             queue,
             handler,
@@ -97,6 +109,8 @@ impl Consumer {
             owner: id::new_token(),
             takes: 0,
             asked: 0,
+            ahead,
+            working: 0,
             running,
             control,
             meters,
@@ -143,11 +157,13 @@ impl Consumer {
             // Tasks first: each tells how its job ended before it ends itself, so that none slips between the two looks.
             while self.tasks.try_join_next().is_some() {}
             while let Ok(ended) = self.ended.try_recv() {
-                unsettled.push(ended);
+                unsettled.push(self.heard(ended));
             }
             if stop.is_cancelled() && stopping_since.is_none() {
                 stopping_since = Some(Instant::now());
             }
+            // What is let go is put back as what a lost answer had taken.
+            is_unsure |= self.start_waiting(stopping_since.is_some());
             if let Some(since) = stopping_since {
                 let in_hand = self.tasks.len();
                 let is_settled = unsettled.is_empty() && !is_unsure && calls.is_empty();
@@ -209,7 +225,7 @@ impl Consumer {
             tokio::select! {
                 // Dropped: nothing; what was sent stays in the channel. While Redis has all calls that it can have, nobody
                 // needs to know how the next job ended.
-                Some(ended) = self.ended.recv(), if calls.len() < CALLS => unsettled.push(ended),
+                Some(ended) = self.ended.recv(), if calls.len() < CALLS => unsettled.push(self.heard(ended)),
                 // Dropped: nothing; the calls stay where they are.
                 Some(Answered { call, answer }) = calls.next() => match answer {
                     Ok((settlements, taken)) => {
@@ -219,11 +235,9 @@ impl Consumer {
                         if call.asked > 0 {
                             looks |= taken.jobs.len() == call.asked;
                             wait = taken.look_again(self.limits.drain_delay, self.clock.now_ms());
+                            self.ahead.bring(taken.jobs, &call.token, call.asked, Instant::now());
+                            has_started = true;
                         }
-                        for record in taken.jobs {
-                            self.start(record, call.token.clone());
-                        }
-                        has_started = true;
                     }
                     Err(error) => {
                         if error.is_unreachable() {
@@ -246,6 +260,8 @@ impl Consumer {
                         tokio::time::sleep(AGAIN).await;
                     }
                 }
+                // Dropped: a pause only.
+                () = tokio::time::sleep_until(self.ahead.ends()), if self.ahead.holds_calls() => {}
                 // Dropped: a hint only.
                 _ = up.changed() => looks = true,
                 // Dropped: nothing; what it is now is read above.
@@ -263,17 +279,21 @@ impl Consumer {
         }
     }
 
-    /// How many jobs may be asked for.
+    /// What is worked on: jobs, and polled work.
+    fn in_hand(&self) -> usize {
+        self.working + Arc::strong_count(&self.polled) - 1
+    }
+
+    /// How many places there are for jobs that may be asked for.
     fn room(&self) -> usize {
-        let in_hand = self.tasks.len() + self.asked;
-        self.control.concurrency().saturating_sub(in_hand)
+        self.control.concurrency().saturating_sub(self.in_hand() + self.ahead.len() + self.asked)
     }
 
     /// How many jobs ride in a call, at most. With two calls under way, the jobs of one are worked on while Redis is busy with
     /// those of the other.
     fn share(&self) -> usize {
         let concurrency = self.control.concurrency();
-        if concurrency < WORTH_TWO { concurrency.max(1) } else { concurrency.div_ceil(CALLS) }
+        if concurrency < WORTH_TWO { SETTLE_MOST } else { concurrency.div_ceil(CALLS).min(SETTLE_MOST) }
     }
 
     /// The next call, if there is something to settle or to take: a second one beside one that is `under_way` only when it is
@@ -285,26 +305,39 @@ impl Consumer {
         looks: &mut bool,
         may_take: bool,
     ) -> Option<BoxFuture<'static, Answered>> {
-        let share = self.share();
-        let asked = if may_take { self.room().min(share).min(self.limits.batch) } else { 0 };
+        let (room, share) = (if may_take { self.room() } else { 0 }, self.share());
         let is_worth_it = match under_way {
-            0 => !unsettled.is_empty() || *looks && asked > 0,
-            1..CALLS => share > 1 && unsettled.len() >= share,
+            0 => (!unsettled.is_empty() || *looks && room > 0) && !self.ahead.holds_calls(),
+            1..CALLS => unsettled.len() >= share,
             _ => false,
         };
         if !is_worth_it {
             return None;
         }
-        let most = unsettled.len().min(SETTLE_MOST).min(share);
+        let is_free = room > 0 && room == self.control.concurrency() && room < WORTH_TWO;
+        let asked = (room + self.ahead.more(is_free, Instant::now())).min(share).min(self.limits.batch);
+        let most = unsettled.len().min(share);
         let rest = unsettled.split_off(together(&unsettled[..most]));
         let ended = std::mem::replace(unsettled, rest);
         *looks &= asked == 0;
         self.takes += 1;
         self.asked += asked;
         let call = Call { ended, asked, token: format!("{}-{}", self.owner, self.takes) };
-        self.meters.active.set(self.tasks.len() as f64);
+        self.meters.active.set(self.in_hand() as f64);
         let (now, meters) = (self.clock.now_ms(), self.meters.clone());
         Some(call.make(self.queue.clone(), now, self.limits.lease, &self.worker, meters).boxed())
+    }
+
+    /// Starts what waits for a place, as far as there are places. Returns whether something is to be put back.
+    fn start_waiting(&mut self, is_stopping: bool) -> bool {
+        let now = Instant::now();
+        let was_let_go = (is_stopping || self.ahead.is_spoiled()) && self.ahead.let_go(now);
+        while self.in_hand() < self.control.concurrency()
+            && let Some((record, token)) = self.ahead.next()
+        {
+            self.start(record, token);
+        }
+        was_let_go || self.ahead.is_over(now) && self.ahead.let_go(now)
     }
 
     fn start(&mut self, record: Record, token: String) {
@@ -312,6 +345,7 @@ impl Consumer {
             Ok(job) => (job, None),
             Err(Refused { how, run: Some(job), .. }) => (job, Some(how)),
             Err(Refused { id, how, run: None }) => {
+                self.working += 1;
                 let _ = self.done.send(Ended { id, token, how });
                 return;
             }
@@ -322,6 +356,7 @@ impl Consumer {
         if let Some(earlier) = earlier {
             earlier.stop(Stopped::Lost);
         }
+        self.working += 1;
         let (handler, running, done) = (self.handler.clone(), self.running.clone(), self.done.clone());
         let (queue, clock) = (self.queue.clone(), self.clock.clone());
         debug!(queue = %self.queue.name(), job.id = %id, "took job {id}");
@@ -342,8 +377,14 @@ impl Consumer {
         });
     }
 
+    /// A job tells how it ended.
+    fn heard(&mut self, ended: Ended) -> Ended {
+        self.working -= 1;
+        self.ahead.end(&ended.how);
+        ended
+    }
+
     async fn poll(&mut self) {
-        // Work of an earlier poll that is still under way counts: it sits in `tasks`.
         let room = self.room();
         if room == 0 {
             return;
@@ -370,7 +411,7 @@ impl Consumer {
         // A task tells how its job ended before it takes it from `running`: one that is in neither place has not been taken
         // here. In another order, a job that ends just now would be given away with its result in hand.
         while let Ok(ended) = self.ended.try_recv() {
-            unsettled.push(ended);
+            unsettled.push(self.heard(ended));
         }
         held.extend(unsettled.iter().map(|ended| (ended.id.clone(), ended.token.clone())));
         self.queue.reclaim(&self.owner, &held).await.is_ok()

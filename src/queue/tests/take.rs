@@ -137,6 +137,7 @@ async fn what_a_lost_answer_took_is_put_back_in_its_order() {
     world.news().await;
     let back = world.queue.reclaim("t", &[("1".to_owned(), "t".to_owned())]).await.unwrap();
     assert_eq!(back.len(), 3);
+    assert_eq!(world.see("HGET bull:q:2 ats").await, "0", "it was not started");
     assert_eq!(world.see("EXISTS bull:q:2:lock bull:q:3:lock bull:q:4:lock").await, "0");
     assert_eq!(world.see("LRANGE bull:q:active 0 -1").await, "[1]");
     assert!(world.queue.reclaim("other", &[]).await.unwrap().is_empty());
@@ -156,7 +157,7 @@ async fn a_retry_whose_answer_was_lost_counts_once_though_the_same_worker_took_t
     assert_eq!(world.queue.reclaim("w-", &known).await.unwrap(), ["1"], "what the worker does not know goes back");
     let (settled, _) = world.queue.settle(&[retry], None, NOW).await.unwrap();
     assert_eq!(settled, [Settlement::Lost]);
-    assert_eq!(world.see("HMGET bull:q:1 atm ats").await, "[1 2]");
+    assert_eq!(world.see("HMGET bull:q:1 atm ats").await, "[1 1]");
     assert_eq!(world.see("LRANGE bull:q:wait 0 -1").await, "[1]");
 }
 

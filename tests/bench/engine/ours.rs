@@ -86,6 +86,7 @@ async fn work(queue: Queue, concurrency: usize) {
         stalled_interval: Duration::from_secs(30),
         max_stalled: 1,
         drain_delay: Duration::from_secs(5),
+        ahead: Duration::from_millis(1),
         shutdown_grace: Duration::from_secs(10),
     };
     let consumer = Consumer::new(queue, Arc::new(handler), limits, clock, "bench".into());

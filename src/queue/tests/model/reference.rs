@@ -94,8 +94,9 @@ impl Reference {
                 for id in self.active.clone() {
                     if !held.contains(&id) && self.holds(&id, client) {
                         self.leave(&id);
-                        self.job(&id).lock = None;
-                        let priority = self.job(&id).priority;
+                        let job = self.job(&id);
+                        (job.lock, job.started) = (None, job.started.saturating_sub(1));
+                        let priority = job.priority;
                         self.push_front(&id, priority);
                         back.push(id);
                     }
