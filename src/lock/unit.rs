@@ -13,6 +13,7 @@
 //! Redis nothing.
 
 use std::any::Any;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -204,9 +205,14 @@ impl Inside {
 
     /// Tries the lock, and tells the gate meanwhile that somebody is there.
     async fn try_begin(&self, store: &store::Store, guard: &Guard) -> Result<Option<Tx>, store::Error> {
-        let at_the_gate = join_all(self.places.iter().map(Place::keep));
-        let (begun, _) = tokio::join!(store.begin_if_free(guard), at_the_gate);
-        begun
+        let at_the_gate = pin!(join_all(self.places.iter().map(Place::keep)));
+        let mut begun = pin!(store.begin_if_free(guard));
+        tokio::select! {
+            biased; // so that the gate is told first
+            // Dropped: nobody waits for the gate's answer; it has been told, and we have the lock.
+            _ = at_the_gate => begun.await,
+            begun = &mut begun => begun,
+        }
     }
 }
 

@@ -21,7 +21,10 @@ use crate::support::redis::RedisServer;
 use crate::support::store::TestStore;
 
 const HOT_CLIENTS: usize = 32;
-const CONNECTIONS: u32 = 16;
+/// For each client one, and for who watches them.
+const CONNECTIONS: u32 = 40;
+/// As the server's own pool, where the rest of a crowd waits before the database.
+const FEW: u32 = 10;
 /// Rows that one client changes in turn.
 const OTHERS: u64 = 100;
 const MOST_OVER: f64 = 1.20;
@@ -36,7 +39,7 @@ type Unit = Arc<dyn Fn(String) -> BoxFuture<'static, ()> + Send + Sync>;
 pub async fn measure(report: &mut Report, pace: &Pace) {
     let redis = RedisServer::start_durable().await;
     let database = TestStore::Postgres(PostgresServer::start_as(true).await);
-    let store = open_store(&database.url()).await;
+    let store = open_store(&database.url(), CONNECTIONS).await;
     let locks = open_locks(store.clone(), &redis.url()).await;
     let stop = CancellationToken::new();
     let keeper = tokio::spawn(locks.clone().keep(stop.clone()));
@@ -49,12 +52,14 @@ pub async fn measure(report: &mut Report, pace: &Pace) {
         &format!(
             "A unit of work that reads a row, and writes it with one more. Plain: `select ... for update` alone. Guarded: the \
              same under a lock of the row's name, Redis' gate included. Hot: {HOT_CLIENTS} clients want one name; meanwhile \
-             one client goes through {OTHERS} other names. A pool of {CONNECTIONS} connections."
+             one client goes through {OTHERS} other names. A pool of {CONNECTIONS} connections, so that each client may have \
+             one."
         ),
     );
+    let few = plain(open_store(&database.url(), FEW).await);
     let (plain, guarded) = (plain(store), guarded(locks));
     alone(report, pace, &plain, &guarded).await;
-    crowded(report, pace, &database, &plain, &guarded).await;
+    crowded(report, pace, &database, (&plain, &few), &guarded).await;
     stop.cancel();
     keeper.await.expect("the keeper ends");
 }
@@ -73,17 +78,21 @@ async fn alone(report: &mut Report, pace: &Pace, plain: &Unit, guarded: &Unit) {
     report.row("nobody else wants it: p50", figure, "at most 1.2 times plain", ratio.median() <= MOST_OVER);
 }
 
-async fn crowded(report: &mut Report, pace: &Pace, database: &TestStore, plain: &Unit, guarded: &Unit) {
+async fn crowded(report: &mut Report, pace: &Pace, database: &TestStore, (plain, few): (&Unit, &Unit), guarded: &Unit) {
     let (mut bare, mut ours, mut gain) = <(Figures, Figures, Figures)>::default();
+    let (mut pooled, mut pooled_gain) = <(Figures, Figures)>::default();
     let (mut quiet, mut beside, mut slower) = <(Figures, Figures, Figures)>::default();
     let (mut held, mut bare_held) = (0, 0);
     for _ in 0..pace.rounds {
         let calm = high(&others(guarded, pace.measured).await);
         let theirs = crowd(plain, plain, pace.measured, database).await;
         let hot = crowd(guarded, guarded, pace.measured, database).await;
+        let kept_away = crowd(few, few, pace.measured, database).await;
         bare.push(theirs.rate);
         ours.push(hot.rate);
         gain.push(hot.rate / theirs.rate);
+        pooled.push(kept_away.rate);
+        pooled_gain.push(hot.rate / kept_away.rate);
         quiet.push(calm);
         beside.push(high(&hot.others));
         slower.push(high(&hot.others) / calm);
@@ -92,6 +101,8 @@ async fn crowded(report: &mut Report, pace: &Pace, database: &TestStore, plain: 
     }
     let figure = format!("{}; plain {}; ratio {}", ours.show(1.0, "/s"), bare.show(1.0, "/s"), gain.show(1.0, ""));
     report.row("hot", figure, "at least 1.2 times plain", gain.median() >= LEAST_GAIN);
+    let figure = format!("plain {}; ratio {}", pooled.show(1.0, "/s"), pooled_gain.show(1.0, ""));
+    report.note(&format!("hot, for comparison: plain where all clients share {FEW} connections"), figure);
     let figure = format!("{held} at most; plain {bare_held}");
     report.row("hot: connections inside a transaction", figure, "at most 4", held <= MOST_HELD);
     let figure = format!(
@@ -204,13 +215,9 @@ async fn add_one(tx: &mut Tx, name: &str) -> Result<(), Error> {
     tx.execute(query("-- bench.write\nupdate counters set n = $1 where name = $2").bind(n + 1).bind(name)).await
 }
 
-async fn open_store(url: &str) -> Store {
-    let settings = config::Store {
-        url: url.to_owned().into(),
-        max_connections: CONNECTIONS,
-        slow: Span(Duration::from_secs(1)),
-        batch: 256,
-    };
+async fn open_store(url: &str, max_connections: u32) -> Store {
+    let settings =
+        config::Store { url: url.to_owned().into(), max_connections, slow: Span(Duration::from_secs(1)), batch: 256 };
     Store::open(&settings, Clock::system()).await.expect("the store opens")
 }
 
