@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::dedupe::What;
 use crate::http;
 use crate::runner::Consumer;
+use crate::telemetry;
 
 /// How often measured times are added to their histograms.
 const SUM_UP_EVERY: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ where
     S: FnOnce(SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let metrics = PrometheusBuilder::new().install_recorder().context("cannot record metrics")?;
+    let metrics = telemetry::measure().context("cannot record metrics")?;
     let mut parts = Parts::build(settings).await?;
     let role = parts.settings.role;
     let stop = CancellationToken::new();

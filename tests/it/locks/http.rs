@@ -305,6 +305,8 @@ async fn locks_are_counted(kind: StoreKind) {
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+    let has_histograms = metrics.contains("_bucket{") && !metrics.contains("quantile=");
+    assert!(has_histograms, "quantiles of several servers could not be added up: {metrics}");
 }
 
 async fn a_server_that_dies_when_it_has_granted_or_released_is_asked_again(kind: StoreKind) {
