@@ -163,7 +163,8 @@ impl Consumer {
                 stopping_since = Some(Instant::now());
             }
             // What is let go is put back as what a lost answer had taken.
-            is_unsure |= self.start_waiting(stopping_since.is_some());
+            is_unsure |= self.ahead.let_go(stopping_since.is_some(), Instant::now());
+            self.start_waiting();
             if let Some(since) = stopping_since {
                 let in_hand = self.tasks.len();
                 let is_settled = unsettled.is_empty() && !is_unsure && calls.is_empty();
@@ -236,6 +237,9 @@ impl Consumer {
                             looks |= taken.jobs.len() == call.asked;
                             wait = taken.look_again(self.limits.drain_delay, self.clock.now_ms());
                             self.ahead.bring(taken.jobs, &call.token, call.asked, Instant::now());
+                            if !stop.is_cancelled() {
+                                self.start_waiting();
+                            }
                             has_started = true;
                         }
                     }
@@ -328,16 +332,13 @@ impl Consumer {
         Some(call.make(self.queue.clone(), now, self.limits.lease, &self.worker, meters).boxed())
     }
 
-    /// Starts what waits for a place, as far as there are places. Returns whether something is to be put back.
-    fn start_waiting(&mut self, is_stopping: bool) -> bool {
-        let now = Instant::now();
-        let was_let_go = (is_stopping || self.ahead.is_spoiled()) && self.ahead.let_go(now);
+    /// Starts what waits for a place, as far as there are places.
+    fn start_waiting(&mut self) {
         while self.in_hand() < self.control.concurrency()
             && let Some((record, token)) = self.ahead.next()
         {
             self.start(record, token);
         }
-        was_let_go || self.ahead.is_over(now) && self.ahead.let_go(now)
     }
 
     fn start(&mut self, record: Record, token: String) {

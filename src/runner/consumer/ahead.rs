@@ -99,17 +99,12 @@ impl Ahead {
         self.since + self.moment
     }
 
-    pub fn is_over(&self, now: Instant) -> bool {
-        now >= self.ends()
-    }
-
-    /// Whether one of a call for more than places ended otherwise than completed.
-    pub fn is_spoiled(&self) -> bool {
-        self.is_spoiled
-    }
-
-    /// Waits no longer. Returns whether something is to be given back, of which nobody here knows any more.
-    pub fn let_go(&mut self, now: Instant) -> bool {
+    /// Waits no longer if the moment is over, if something went wrong, or if it `must` not. Returns whether something is to be
+    /// given back, of which nobody here knows any more.
+    pub fn let_go(&mut self, must: bool, now: Instant) -> bool {
+        if !must && !self.is_spoiled && now < self.ends() {
+            return false;
+        }
         self.open = 0;
         let had_any = !self.waiting.is_empty();
         if had_any {
@@ -190,9 +185,9 @@ mod tests {
         let mut world = World::new();
         world.call_done_after(0);
         assert_eq!(world.call(0), 1);
-        assert!(world.ahead.next().is_some() && world.ahead.holds_calls() && !world.ahead.is_over(world.now));
+        assert!(world.ahead.next().is_some() && !world.ahead.let_go(false, world.now) && world.ahead.holds_calls());
         world.after(MOMENT);
-        assert!(world.ahead.is_over(world.now) && world.ahead.let_go(world.now));
+        assert!(world.ahead.let_go(false, world.now));
         assert!(!world.ahead.holds_calls() && world.ahead.next().is_none());
         assert_eq!([0; 5].map(|ms| world.call_done_after(ms)), [0; 5], "once bitten");
         world.after(REST);
@@ -205,11 +200,13 @@ mod tests {
         world.call_done_after(0);
         world.call(0);
         world.ahead.next();
+        world.ahead.end(&completed());
+        assert!(!world.ahead.let_go(false, world.now));
         world.ahead.end(&How::Wait);
-        assert!(world.ahead.is_spoiled() && !world.ahead.is_over(world.now));
-        assert!(world.ahead.let_go(world.now));
+        assert!(world.ahead.let_go(false, world.now));
         world.call(0);
         world.ahead.end(&How::Wait);
-        assert!(!world.ahead.is_spoiled(), "there was a place for each");
+        assert!(!world.ahead.let_go(false, world.now), "there was a place for each");
+        assert!(world.ahead.let_go(true, world.now));
     }
 }
