@@ -146,6 +146,11 @@ mod node {
             }
             let mut ours = ours.get(key).cloned().unwrap_or_default();
             let mut theirs = theirs.clone();
+            // Node notes no attempts as 0 of them.
+            let options = theirs.get_mut("opts").and_then(Value::as_object_mut);
+            if let Some(options) = options.filter(|options| options.get("attempts") == Some(&json!(0))) {
+                options.remove("attempts");
+            }
             if key.ends_with(":events") {
                 // Siblings and generations come in another order; what is told of each job is the same.
                 for events in [&mut ours, &mut theirs] {
