@@ -10,7 +10,8 @@
 --          add_flow.lua says it, or 7 unreadable keys; their place], ...], as take.lua or nil]
 -- COST     O(active) a job, as active is a list; O(log n) for the sorted sets and for each new child
 local now = tonumber(ARGV[1])
-local has_groups = any_groups() -- `ended` and `keep_default` were read by lone.lua, which does the commonest calls alone
+-- `ended` and `keep_default` were read by lone.lua, which does the commonest calls alone.
+local has_groups = any_groups()
 
 -- What can be read or written for the whole batch is one command.
 local locks, are_parents, adds = {}, false, false

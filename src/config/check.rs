@@ -393,6 +393,7 @@ mod tests {
         for (key, value) in [
             ("runner.lease", "29s"),
             ("runner.renew", "0s"),
+            ("runner.take_ahead", "11s"),
             ("redis.command_timeout", "30s"),
             ("redis.url", "http://127.0.0.1"),
             ("redis.prefix", "{a}{b}"),

@@ -17,6 +17,8 @@ const MOST: u32 = 256;
 pub struct Take {
     /// At most so many jobs; more than 256 count as 256, and 0 only promotes what is due.
     pub max: u32,
+    /// How many of those are taken ahead of their turn, and may be put back: such have no priority.
+    pub ahead: u32,
     /// The owner's mark on each lock. Never "0", which BullMQ reads as "no lock".
     pub token: String,
     /// How long the locks hold unless they are extended.
@@ -81,7 +83,8 @@ impl Take {
     pub(super) fn packed(&self, limiter: Option<RateLimit>) -> Bytes {
         debug_assert_ne!(self.token, "0", "BullMQ reads this token as no lock");
         let (max, window_ms) = limiter.map(|limiter| (limiter.max, limiter.duration)).unzip();
-        pack(&(self.max.min(MOST), &self.token, self.lease_ms.max(1), &self.worker_name, max, window_ms))
+        let (most, places) = (self.max.min(MOST), self.max.saturating_sub(self.ahead));
+        pack(&(most, &self.token, self.lease_ms.max(1), &self.worker_name, max, window_ms, places))
     }
 }
 

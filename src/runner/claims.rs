@@ -167,6 +167,7 @@ impl Inner {
         }
         let take = Take {
             max: claim.max,
+            ahead: 0,
             token: claim.token.clone(),
             lease_ms: millis(claim.lease),
             worker_name: Some(claim.worker_name()),

@@ -234,7 +234,7 @@ impl Consumer {
                         self.asked -= call.asked;
                         unsettled.extend(self.refused(call.ended, &settlements).await);
                         if call.asked > 0 {
-                            looks |= taken.jobs.len() == call.asked;
+                            looks |= taken.jobs.len() >= call.asked - call.ahead;
                             wait = taken.look_again(self.limits.drain_delay, self.clock.now_ms());
                             self.ahead.bring(taken.jobs, &call.token, call.asked, Instant::now());
                             if !stop.is_cancelled() {
@@ -326,7 +326,8 @@ impl Consumer {
         *looks &= asked == 0;
         self.takes += 1;
         self.asked += asked;
-        let call = Call { ended, asked, token: format!("{}-{}", self.owner, self.takes) };
+        let call =
+            Call { ended, asked, ahead: asked.saturating_sub(room), token: format!("{}-{}", self.owner, self.takes) };
         self.meters.active.set(self.in_hand() as f64);
         let (now, meters) = (self.clock.now_ms(), self.meters.clone());
         Some(call.make(self.queue.clone(), now, self.limits.lease, &self.worker, meters).boxed())

@@ -48,7 +48,7 @@ impl Upkeep {
 
     /// Lets wait what is due. How long until the next look.
     async fn promote(&self) -> Duration {
-        let nothing = Take { max: 0, token: id::new_token(), lease_ms: 1, worker_name: None };
+        let nothing = Take { max: 0, ahead: 0, token: id::new_token(), lease_ms: 1, worker_name: None };
         let now = self.clock.now_ms();
         match self.queue.take(&nothing, now).await {
             // Paused or not: BullMQ's workers let due jobs wait during a pause as well.

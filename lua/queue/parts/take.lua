@@ -52,8 +52,9 @@ local function read_jobs(ids, most, jobs)
   return looked_at
 end
 
--- Reads before it writes: an error in between would leave ids in no state at all.
-local function pick_jobs(room)
+-- Reads before it writes: an error in between would leave ids in no state at all. By priority only the first `places`: put back
+-- to the front, those would lose the order among them.
+local function pick_jobs(room, places)
   local jobs = { ids = {}, hashes = {} }
   local picked = jobs.ids
   for _ = 1, 4 do -- ghosts make room for others, but not without end
@@ -71,6 +72,7 @@ local function pick_jobs(room)
       break
     end
   end
+  room = math.min(room, places)
   for _ = 1, 4 do
     if #picked >= room then
       break
@@ -115,9 +117,9 @@ local function start_jobs(jobs, token, lease_ms, worker, now)
   return counted
 end
 
--- request: { most, token, lease_ms, worker name or nil, the worker's own rate limit: max and ms, or nil }; has_groups: what
--- any_groups says. Returns what src/queue/take.rs reads. Of both limits the queue's max counts, and the worker's window: so
--- BullMQ.
+-- request: { most, token, lease_ms, worker name or nil, the worker's own rate limit: max and ms, or nil; places: how many are
+-- started at once, while the rest is taken ahead }; has_groups: what any_groups says. Returns what src/queue/take.rs reads.
+-- Of both limits the queue's max counts, and the worker's window: so BullMQ.
 local function take_jobs(request, now, has_groups)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
   local max, window_ms = rate_max or request[5], request[6] or rate_ms
@@ -137,9 +139,9 @@ local function take_jobs(request, now, has_groups)
   local jobs = { ids = {}, hashes = {} }
   room = math.min(most, room, free_places())
   if room > 0 and not is_paused then
-    jobs = pick_jobs(room)
+    jobs = pick_jobs(room, request[7])
     if has_groups then
-      take_turns(jobs, room, now, pick_jobs)
+      take_turns(jobs, room, request[7], now, pick_jobs)
     end
   end
   if #jobs.ids > 0 then

@@ -1,7 +1,8 @@
 -- queue/parts/turns.lua: takes the jobs of groups in turn. Needs groups.lua.
 
--- `jobs` were picked by `pick_jobs`, at most `room`: lets the next of their groups out, and picks on while there is room.
-local function take_turns(jobs, room, now, pick_jobs)
+-- `jobs` were picked by `pick_jobs`, at most `room` and by priority `places`: lets the next of their groups out, and picks
+-- on while there is room.
+local function take_turns(jobs, room, places, now, pick_jobs)
   local made = grouping()
 
   local function group_of(fields)
@@ -53,7 +54,7 @@ local function take_turns(jobs, room, now, pick_jobs)
     if at > #ids and release_touched(now) then
       flush_wait()
       if #ids < room then
-        local more = pick_jobs(room - #ids)
+        local more = pick_jobs(room - #ids, places - #ids)
         for i, id in ipairs(more.ids) do
           ids[#ids + 1], hashes[#hashes + 1] = id, more.hashes[i]
         end

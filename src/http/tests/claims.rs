@@ -402,7 +402,7 @@ async fn a_claim_that_is_given_up_at_any_point_leaves_nothing_taken() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!((counts.active, counts.waiting), (0, 40));
-    let take = Take { max: 100, token: "t".into(), lease_ms: 1_000, worker_name: None };
+    let take = Take { max: 100, ahead: 0, token: "t".into(), lease_ms: 1_000, worker_name: None };
     let Taken { jobs, .. } = queue.take(&take, crate::clock::Clock::system().now_ms()).await.unwrap();
     assert_eq!(jobs.len(), 40);
 }

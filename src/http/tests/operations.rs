@@ -79,7 +79,7 @@ async fn a_job_that_somebody_runs_is_not_removed() {
     let id = world.add(json!({})).await;
     let path = format!("/v1/queues/mail/jobs/{id}");
     let queue = world.state.intake.publisher().queues().get("mail").unwrap();
-    let take = crate::queue::Take { max: 1, token: "t".to_owned(), lease_ms: 10_000, worker_name: None };
+    let take = crate::queue::Take { max: 1, ahead: 0, token: "t".to_owned(), lease_ms: 10_000, worker_name: None };
     assert_eq!(queue.take(&take, 5).await.unwrap().jobs.len(), 1);
     for children in ["", "?children=true"] {
         world.delete(&format!("{path}{children}")).await.problem(409, "job_locked");

@@ -155,7 +155,7 @@ fn named(id: &str) -> Add {
 }
 
 fn by(token: &str, max: u32) -> Take {
-    Take { max, token: token.to_owned(), lease_ms: 30_000, worker_name: Some("w one".to_owned()) }
+    Take { max, ahead: 0, token: token.to_owned(), lease_ms: 30_000, worker_name: Some("w one".to_owned()) }
 }
 
 /// As a worker tells what it holds.

@@ -145,6 +145,20 @@ async fn what_a_lost_answer_took_is_put_back_in_its_order() {
 }
 
 #[tokio::test]
+async fn what_has_a_priority_is_not_taken_ahead() {
+    let world = World::new().await;
+    let high = || with_priority(7);
+    world.queue.add(vec![plain(), plain(), plain(), high(), high(), high()], NOW).await.unwrap();
+    let taken =
+        async |max, ahead| ids(&world.queue.take(&Take { ahead, ..by("t", max) }, NOW).await.unwrap()).join(" ");
+    assert_eq!(taken(2, 1).await, "1 2");
+    assert_eq!(taken(6, 4).await, "3 4", "two places");
+    assert_eq!(taken(2, 2).await, "");
+    assert_eq!(world.see("ZRANGE bull:q:marker 0 -1").await, "[0]", "somebody may take them");
+    assert_eq!(taken(9, 7).await, "5 6");
+}
+
+#[tokio::test]
 async fn a_retry_whose_answer_was_lost_counts_once_though_the_same_worker_took_the_job_again() {
     let world = World::new().await;
     world.queue.add(vec![plain()], NOW).await.unwrap();

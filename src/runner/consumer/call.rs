@@ -34,6 +34,8 @@ impl Meters {
 pub(super) struct Call {
     pub ended: Vec<Ended>,
     pub asked: usize,
+    /// How many of them have no place yet.
+    pub ahead: usize,
     /// The mark on the locks of what it takes.
     pub token: String,
 }
@@ -56,6 +58,7 @@ impl Call {
     ) -> impl Future<Output = Answered> + use<> {
         let take = (self.asked > 0).then(|| Take {
             max: u32::try_from(self.asked).unwrap_or(u32::MAX),
+            ahead: u32::try_from(self.ahead).unwrap_or(u32::MAX),
             token: self.token.clone(),
             lease_ms: millis(lease),
             worker_name: Some(worker.to_owned()),

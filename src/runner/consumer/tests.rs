@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::id::QueueName;
-use crate::queue::{Add, How, Job};
+use crate::queue::{Add, How, Job, JobOptions};
 use crate::redis::Redis;
 use crate::redis::testing::{Server, raw, shown};
 
@@ -196,4 +196,16 @@ async fn a_worker_that_stops_gives_back_what_it_took_ahead() {
     assert_eq!(worker.stopped().await, ids(1..=4));
     assert_eq!(world.see("ZRANGE bull:q:completed 0 -1").await, "[1 2 3 4]");
     assert_eq!(world.starts(7).await, ["1", "1", "1", "1", "0", "0", "0"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_one_priority_keep_their_order_when_they_are_given_back() {
+    let world = World::new().await;
+    let names = (1..=20).map(|n| if n == 8 { "bad" } else { "n" });
+    let options = JobOptions { priority: 3, ..JobOptions::default() };
+    let add = |name| Add { options: options.clone(), ..Add::new(name, RawValue::NULL.to_owned()) };
+    world.queue.add(names.map(add).collect(), Clock::system().now_ms()).await.unwrap();
+    let worker = world.worker(1, HOUR);
+    world.until("ZCARD bull:q:completed", "19").await;
+    assert_eq!(worker.stopped().await, ids(1..=20));
 }

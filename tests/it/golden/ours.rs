@@ -302,7 +302,7 @@ impl Processor for Scripted {
 }
 
 fn take() -> Take {
-    Take { max: 1, token: TOKEN.into(), lease_ms: LEASE_MS, worker_name: Some("w".into()) }
+    Take { max: 1, ahead: 0, token: TOKEN.into(), lease_ms: LEASE_MS, worker_name: Some("w".into()) }
 }
 
 fn token(step: &Step) -> String {
