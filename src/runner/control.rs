@@ -66,6 +66,10 @@ impl Control {
         self.concurrency.subscribe()
     }
 
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.running.lock().expect("no user panics inside").contains_key(id)
+    }
+
     pub(super) fn in_hand(&self) -> Vec<String> {
         self.running.lock().expect("no user panics inside").keys().cloned().collect()
     }

@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 use crate::flight::{Flights, Held};
@@ -29,15 +28,22 @@ pub enum Stopped {
 #[derive(Clone)]
 pub struct Hold {
     stopped: Arc<watch::Sender<Option<Stopped>>>,
+    /// Whoever stops that stops this one.
+    of: Option<Arc<Hold>>,
 }
 
 impl Default for Hold {
     fn default() -> Self {
-        Self { stopped: Arc::new(watch::channel(None).0) }
+        Self { stopped: Arc::new(watch::channel(None).0), of: None }
     }
 }
 
 impl Hold {
+    /// One of several pieces of work: stopped with all of them, or alone.
+    pub fn one(&self) -> Self {
+        Self { of: Some(Arc::new(self.clone())), ..Self::default() }
+    }
+
     /// The first reason stands.
     pub fn stop(&self, why: Stopped) {
         self.stopped.send_if_modified(|stopped| {
@@ -54,10 +60,20 @@ impl Hold {
     /// # Cancel safety
     /// Only waits.
     pub async fn stopped(&self) -> Stopped {
-        let mut stopped = self.stopped.subscribe();
-        let seen = stopped.wait_for(Option::is_some).await.map(|why| why.clone());
-        // The sender lives in self, so that the channel cannot be closed.
-        seen.ok().flatten().unwrap_or(Stopped::Stopping)
+        let own = async {
+            let mut stopped = self.stopped.subscribe();
+            let seen = stopped.wait_for(Option::is_some).await.map(|why| why.clone());
+            // The sender lives in self, so that the channel cannot be closed.
+            seen.ok().flatten().unwrap_or(Stopped::Stopping)
+        };
+        match &self.of {
+            None => own.await,
+            Some(all) => tokio::select! {
+                // Dropped: a wait only, both.
+                why = own => why,
+                why = Box::pin(all.stopped()) => why,
+            },
+        }
     }
 }
 
@@ -66,6 +82,7 @@ impl Hold {
 pub struct Holds {
     runs: Arc<Mutex<HashMap<Held, Hold>>>,
     deliveries: Arc<Mutex<HashMap<Held, Hold>>>,
+    look: Arc<Notify>,
 }
 
 /// Ends a holding when dropped.
@@ -94,12 +111,11 @@ impl Holds {
         self.runs.lock().expect("no user panics inside").keys().any(|held| held.id == flight)
     }
 
-    /// A run was cancelled somewhere: whoever makes it here may stop at once, not only at the next renewal.
-    pub fn stop_run(&self, flight: &str) {
-        for (held, hold) in self.runs.lock().expect("no user panics inside").iter() {
-            if held.id == flight {
-                hold.stop(Stopped::Lost);
-            }
+    /// A run of this flight was cancelled somewhere: if one is made here, it is renewed now, and stopped if it is that one. It
+    /// may be a later one.
+    pub fn look_at(&self, flight: &str) {
+        if self.makes(flight) {
+            self.look.notify_one();
         }
     }
 
@@ -117,10 +133,11 @@ impl Holds {
         Ok(())
     }
 
-    /// Renews every `every`, until `stop`.
-    pub async fn keep_renewing(self, flights: Flights, lease: Duration, every: Duration, stop: CancellationToken) {
-        // Dropped: nothing, a renewal is never cut off.
-        while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+    /// Renews every `every`, and when something is to be looked at; until it is dropped.
+    pub async fn keep_renewing(self, flights: Flights, lease: Duration, every: Duration) {
+        loop {
+            // Dropped: a pause; what is to be looked at stays noted.
+            let _ = tokio::time::timeout(every, self.look.notified()).await;
             if let Err(error) = self.renew(&flights, lease).await {
                 warn!(%error, "could not renew the leases in SQL");
             }

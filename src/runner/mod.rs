@@ -72,7 +72,7 @@ pub trait Handler: Send + Sync {
         false
     }
 
-    /// Work that SQL says is due, while Redis is away: at most `most` pieces.
+    /// Work that SQL says is due, while Redis is away: at most `most` pieces, each with a [`Hold::one`] of `hold`.
     async fn poll(&self, most: usize, hold: Hold) -> Vec<BoxFuture<'static, ()>> {
         let _ = (most, hold);
         Vec::new()

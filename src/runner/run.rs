@@ -68,7 +68,7 @@ impl Handler for Runs {
         let due = self.flights.due_runs(queue, u32::try_from(most).unwrap_or(u32::MAX)).await.unwrap_or_default();
         due.into_iter()
             .map(|run| {
-                let (runs, hold) = (self.clone(), hold.clone());
+                let (runs, hold) = (self.clone(), hold.one());
                 Box::pin(async move {
                     runs.advance(&run.flight.flight, run.flight.generation, None, hold).await;
                 }) as BoxFuture<'static, ()>

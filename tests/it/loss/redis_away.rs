@@ -14,6 +14,7 @@ on_each_store!(
     a_server_starts_and_serves_without_redis,
     a_redis_that_goes_away_is_not_missed_and_wakes_again_when_it_is_back,
     a_paused_queue_stays_paused_while_redis_is_away,
+    a_run_that_is_cancelled_while_redis_is_away_stops_alone,
 );
 
 async fn a_redis_that_hangs_for_longer_than_the_lease_costs_no_attempt(kind: StoreKind) {
@@ -31,6 +32,13 @@ async fn a_redis_that_hangs_for_longer_than_the_lease_costs_no_attempt(kind: Sto
     wait::until_true("the lease to be renewed", PATIENCE, async || world.store.numbers(renewed).await == [1]).await;
     world.redis.thaw();
     until_redis_is(&server, "up").await;
+    // Its lock has ended, and so its job is taken again, while the run goes on.
+    let flight = world.store.texts("select id from flights").await.remove(0);
+    let starts = ["HGET", &format!("bull:video-work:{flight}-1-1"), "ats"];
+    wait::until_true("its job to be taken again", PATIENCE, async || {
+        world.redis.ask(&starts).await.text().is_some_and(|starts| starts != "1")
+    })
+    .await;
     gate.open();
     for user in ["olga", "ivan"] {
         until_delivered(&server, user, 1).await;
@@ -83,6 +91,34 @@ async fn a_redis_that_goes_away_is_not_missed_and_wakes_again_when_it_is_back(ki
     assert_eq!(world.redis.ask(&["HGET", &leader, "progress"]).await.text(), Some("0"));
     all_served(&world, gate.making(), 61, 21).await;
     assert_eq!(gate.making().runs().len(), 21, "nothing that was made is made again");
+}
+
+async fn a_run_that_is_cancelled_while_redis_is_away_stops_alone(kind: StoreKind) {
+    let gate = Gate::new();
+    let mut world = World::new(kind).await;
+    world.setup = world.setup.config(&gate.config("attempts = 1"));
+    let server = world.server().await;
+    world.redis.kill();
+    until_redis_is(&server, "down").await;
+
+    for name in ["anna", "ivan"] {
+        ask(&server, name, name).await;
+    }
+    gate.until_begun(2).await;
+    let key = r#"/v1/dedupe/video/["anna","neutral","default"]/release"#;
+    server.post(key, json!({})).await.expect(200);
+    wait::until_true("its maker to have noticed", PATIENCE, async || {
+        server.get("/metrics").await.text.contains("onetake_runs_lost_total{queue=\"video-work\"} 1")
+    })
+    .await;
+    ask(&server, "vera", "vera").await;
+    gate.until_begun(3).await;
+    gate.open();
+    for name in ["ivan", "vera"] {
+        until_delivered(&server, name, 1).await;
+    }
+    let states = "select r.state from runs r join flights f on f.id = r.flight_id order by f.key";
+    assert_eq!(world.store.texts(states).await, ["cancelled", "succeeded", "succeeded"]);
 }
 
 async fn a_paused_queue_stays_paused_while_redis_is_away(kind: StoreKind) {
