@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::managed_redis::find_program;
 use super::startup;
 use crate::catalog::Catalog;
-use crate::config::Settings;
+use crate::config::{Eviction, Settings};
 use crate::redis::{self, Redis, Rights};
 use crate::store::Store;
 
@@ -93,7 +93,11 @@ impl Check for RedisServer {
         }
         if info.maxmemory_policy != "noeviction" {
             let detail = format!("it may evict keys: maxmemory-policy is {}", info.maxmemory_policy);
-            findings.push(Finding::fail(NAME, detail, "redis-cli config set maxmemory-policy noeviction"));
+            let verdict = match settings.redis.eviction {
+                Eviction::Refuse => Finding::fail,
+                Eviction::Warn => Finding::warn,
+            };
+            findings.push(verdict(NAME, detail, "redis-cli config set maxmemory-policy noeviction"));
         }
         if !info.aof_enabled {
             let advice = "redis-cli config set appendonly yes";
@@ -122,9 +126,26 @@ impl Check for Database {
     }
 }
 
+/// Who can reach the server, and whether that needs a key.
+struct Address;
+
+#[async_trait]
+impl Check for Address {
+    async fn look(&self, settings: &Settings) -> Vec<Finding> {
+        const NAME: &str = "address";
+        let bind = settings.http.bind.as_str();
+        vec![if settings.needs_key() {
+            let advice = "set http.admin_key (ONETAKE_HTTP__ADMIN_KEY), unless there is an API key";
+            Finding::warn(NAME, format!("others can reach {bind}: it starts only if there is a key"), advice)
+        } else {
+            Finding::ok(NAME, bind)
+        }]
+    }
+}
+
 /// Everything that can be found out without the running server.
 pub async fn examine(settings: &Settings) -> Vec<Finding> {
-    let checks: [&dyn Check; 5] = [&RedisServer, &Database, &Ffmpeg, &Font, &FilesDir];
+    let checks: [&dyn Check; 6] = [&RedisServer, &Database, &Address, &Ffmpeg, &Font, &FilesDir];
     let mut findings = Vec::new();
     for check in checks {
         findings.extend(check.look(settings).await);

@@ -79,6 +79,7 @@ impl Parts {
         let catalog = Catalog::new(&settings.queues, &settings.delivery);
         Box::pin(super::startup::check_redis(&redis, &settings.redis, &catalog)).await?;
         let store = Store::open(&settings.store, clock.clone()).await.context("cannot open the store")?;
+        super::startup::check_keys(&settings, &store).await?;
         let locks = Locks::new(store.clone(), redis.clone(), &settings.redis.namespace, &settings.locks);
         super::startup::claim_namespace(&locks).await?;
         let files = FileStore::open(settings.files_dir.clone()).context("cannot use files_dir")?;

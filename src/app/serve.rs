@@ -50,16 +50,15 @@ where
     let to_publish = std::mem::replace(&mut parts.to_publish, to_publish);
     let publishing =
         tokio::spawn(parts.publisher.clone().drive(to_publish, parts.flights.clone(), parts.dedupe.clone()));
+    // Both go on until all others have come to an end: what is in hand is held, and what is told is published.
+    let lease = &parts.settings.runner;
+    let renewing = tokio::spawn(parts.holds.clone().keep_renewing(parts.flights.clone(), lease.lease.0, lease.renew.0));
     spawn(&mut tasks, "wakes", pass_wakes(&parts, stop.clone()));
     spawn(&mut tasks, "locks", parts.locks.clone().keep(stop.clone()));
     for tender in parts.group_tenders() {
         spawn(&mut tasks, "groups", tender.run(stop.clone()));
     }
     if role.runs_jobs() {
-        let lease = &parts.settings.runner;
-        let renewing =
-            parts.holds.clone().keep_renewing(parts.flights.clone(), lease.lease.0, lease.renew.0, after(&stop));
-        spawn(&mut tasks, "leases", renewing);
         spawn(&mut tasks, "reconciler", parts.reconciler().run(stop.clone()));
         spawn(&mut tasks, "sagas", parts.sagas.clone().run(stop.clone()));
         spawn(&mut tasks, "orders", parts.workloads.orders.clone().run(stop.clone()));
@@ -122,6 +121,7 @@ where
         warn!("stopped without waiting any longer; leases will end");
     }
     publishing.abort();
+    renewing.abort();
     parts.store.close().await;
     match failed {
         Some(ended) => Err(anyhow::anyhow!("a part of the server ended: {ended:?}")),
@@ -153,18 +153,6 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Futur
         task.await;
         name
     });
-}
-
-/// Leases are renewed for as long as something is in hand, which is longer than work is taken.
-fn after(stop: &CancellationToken) -> CancellationToken {
-    let later = CancellationToken::new();
-    let (stop, token) = (stop.clone(), later.clone());
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        token.cancel();
-    });
-    later
 }
 
 /// Each measured time is kept until it is added to its histogram: without this, and without anybody who reads the metrics,
@@ -222,7 +210,7 @@ fn pass_wakes(parts: &Parts, stop: CancellationToken) -> impl Future<Output = ()
                 let passed = dedupe.pass_wakes(&wakes, |flight, what| {
                     intake.forget_hot(flight, what);
                     if matches!(what, What::Cancelled | What::Released) {
-                        holds.stop_run(flight);
+                        holds.look_at(flight);
                     }
                 });
                 if let Err(error) = passed.await {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tracing::{info, warn};
 
+use crate::access;
 use crate::catalog::Catalog;
-use crate::config;
+use crate::config::{self, Settings};
 use crate::lock::{self, Locks};
 use crate::queue::Keys;
 use crate::redis::Redis;
+use crate::store::Store;
 
 /// How long a start waits for Redis.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -67,6 +69,21 @@ pub async fn check_redis(redis: &Redis, settings: &config::Redis, catalog: &Cata
         );
     }
     info!(version = %info.version, role = %info.role, "using Redis {}", info.version);
+    Ok(())
+}
+
+/// Refuses an address that others can reach while nobody has a key: they would all be turned away.
+///
+/// # Errors
+/// There is no key; or the store does not answer.
+pub async fn check_keys(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    if settings.needs_key() && !access::has_key(store).await.context("cannot look for API keys")? {
+        bail!(
+            "others can reach http.bind ({}), and there is no API key. Set http.admin_key (ONETAKE_HTTP__ADMIN_KEY) to a \
+             long random text; with it `onetake key create` makes others",
+            settings.http.bind
+        );
+    }
     Ok(())
 }
 
