@@ -22,6 +22,9 @@ for _, id in ipairs(redis.call('LRANGE', active_list, 0, -1)) do
     if starts > 0 then
       redis.call('HSET', base .. id, 'ats', texts[starts - 1]) -- it was not started
     end
+    if starts <= 1 then
+      redis.call('HDEL', base .. id, 'processedOn', 'pb')
+    end
     push_front(id, not stored[2] and number_of(stored[1]) or 0)
     emit('waiting', 'jobId', id, 'prev', 'active')
     reclaimed[#reclaimed + 1] = id

@@ -232,8 +232,10 @@ fn runner(settings: &Settings, problems: &mut Problems) {
     // Two renewals may be lost and the lease still stands.
     let lasting = runner.lease.0 >= runner.renew.0.saturating_mul(3);
     problems.unless(lasting, "runner.lease", "must be three times runner.renew at least");
-    // Nobody renews what only waits.
+    // Nobody renews what only waits; and nothing is settled meanwhile.
     problems.unless(runner.take_ahead.0 <= runner.renew.0, "runner.take_ahead", "must not be longer than runner.renew");
+    let is_a_moment = runner.take_ahead.0 <= Duration::from_millis(100);
+    problems.unless(is_a_moment, "runner.take_ahead", "must be 100ms at most");
     // A take has its bound in the script.
     problems.unless((1..=256).contains(&settings.pull.max_batch), "pull.max_batch", "must be from 1 to 256");
     let lasting = settings.pull.max_lease.0 >= Duration::from_secs(1);
@@ -393,7 +395,7 @@ mod tests {
         for (key, value) in [
             ("runner.lease", "29s"),
             ("runner.renew", "0s"),
-            ("runner.take_ahead", "11s"),
+            ("runner.take_ahead", "101ms"),
             ("redis.command_timeout", "30s"),
             ("redis.url", "http://127.0.0.1"),
             ("redis.prefix", "{a}{b}"),

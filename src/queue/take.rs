@@ -17,7 +17,8 @@ const MOST: u32 = 256;
 pub struct Take {
     /// At most so many jobs; more than 256 count as 256, and 0 only promotes what is due.
     pub max: u32,
-    /// How many of those are taken ahead of their turn, and may be put back: such have no priority.
+    /// How many of those are taken ahead of their turn, and may be put back. None are where a limit holds for the whole queue,
+    /// by their priority, or beside a job whose worker died.
     pub ahead: u32,
     /// The owner's mark on each lock. Never "0", which BullMQ reads as "no lock".
     pub token: String,

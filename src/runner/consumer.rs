@@ -28,9 +28,9 @@ use super::admit::{CHILDREN_PENDING, Refused, admit, for_good};
 use super::branch::together;
 use super::control::{self, Control, Running};
 use super::{Handler, Hold, Stopped, schedule, upkeep};
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::id;
-use crate::queue::{Ended, Queue, Record, Settlement};
+use crate::queue::{Ended, How, Queue, Record, Settlement};
 use crate::redis::Wake;
 
 use ahead::Ahead;
@@ -46,6 +46,8 @@ const WORTH_TWO: usize = 16;
 const AGAIN: Duration = Duration::from_millis(200);
 /// How often SQL is asked for due work while Redis is away.
 const POLL: Duration = Duration::from_millis(500);
+/// How soon it is looked what became of a job that is still worked on, though it was lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The bounds of a consumer.
 #[derive(Clone, Debug)]
@@ -213,7 +215,8 @@ impl Consumer {
             };
 
             let idles = calls.is_empty();
-            let can_take = idles && stopping_since.is_none() && self.room() > 0 && *up.borrow() && !looks;
+            let is_free = stopping_since.is_none() && self.room() > 0 && !self.ahead.holds_calls();
+            let can_take = idles && is_free && *up.borrow() && !looks;
             if can_take && std::mem::take(&mut has_started) {
                 // What is done at once is settled before anything else is asked of Redis.
                 tokio::task::yield_now().await;
@@ -237,9 +240,7 @@ impl Consumer {
                             looks |= taken.jobs.len() >= call.asked - call.ahead;
                             wait = taken.look_again(self.limits.drain_delay, self.clock.now_ms());
                             self.ahead.bring(taken.jobs, &call.token, call.asked, Instant::now());
-                            if !stop.is_cancelled() {
-                                self.start_waiting();
-                            }
+                            self.start_waiting();
                             has_started = true;
                         }
                     }
@@ -293,11 +294,11 @@ impl Consumer {
         self.control.concurrency().saturating_sub(self.in_hand() + self.ahead.len() + self.asked)
     }
 
-    /// How many jobs ride in a call, at most. With two calls under way, the jobs of one are worked on while Redis is busy with
-    /// those of the other.
+    /// How many of the jobs in hand ride in a call. With many places that is half of them: while Redis is busy with one call,
+    /// the jobs of the other are worked on.
     fn share(&self) -> usize {
         let concurrency = self.control.concurrency();
-        if concurrency < WORTH_TWO { SETTLE_MOST } else { concurrency.div_ceil(CALLS).min(SETTLE_MOST) }
+        if concurrency < WORTH_TWO { SETTLE_MOST } else { concurrency.div_ceil(CALLS) }
     }
 
     /// The next call, if there is something to settle or to take: a second one beside one that is `under_way` only when it is
@@ -310,9 +311,10 @@ impl Consumer {
         may_take: bool,
     ) -> Option<BoxFuture<'static, Answered>> {
         let (room, share) = (if may_take { self.room() } else { 0 }, self.share());
+        let most_ended = share.min(SETTLE_MOST);
         let is_worth_it = match under_way {
             0 => (!unsettled.is_empty() || *looks && room > 0) && !self.ahead.holds_calls(),
-            1..CALLS => unsettled.len() >= share,
+            1..CALLS => unsettled.len() >= most_ended,
             _ => false,
         };
         if !is_worth_it {
@@ -320,7 +322,7 @@ impl Consumer {
         }
         let is_free = room > 0 && room == self.control.concurrency() && room < WORTH_TWO;
         let asked = (room + self.ahead.more(is_free, Instant::now())).min(share).min(self.limits.batch);
-        let most = unsettled.len().min(share);
+        let most = unsettled.len().min(most_ended);
         let rest = unsettled.split_off(together(&unsettled[..most]));
         let ended = std::mem::replace(unsettled, rest);
         *looks &= asked == 0;
@@ -328,7 +330,6 @@ impl Consumer {
         self.asked += asked;
         let call =
             Call { ended, asked, ahead: asked.saturating_sub(room), token: format!("{}-{}", self.owner, self.takes) };
-        self.meters.active.set(self.in_hand() as f64);
         let (now, meters) = (self.clock.now_ms(), self.meters.clone());
         Some(call.make(self.queue.clone(), now, self.limits.lease, &self.worker, meters).boxed())
     }
@@ -343,22 +344,28 @@ impl Consumer {
     }
 
     fn start(&mut self, record: Record, token: String) {
+        self.working += 1;
+        self.meters.active.set(self.in_hand() as f64);
         let (job, refused) = match admit(record, self.queue.name(), !self.handler.is_durable()) {
             Ok(job) => (job, None),
             Err(Refused { how, run: Some(job), .. }) => (job, Some(how)),
             Err(Refused { id, how, run: None }) => {
-                self.working += 1;
                 let _ = self.done.send(Ended { id, token, how });
                 return;
             }
         };
         let id = job.id.clone();
+        if self.handler.is_durable() && self.control.has(&id) {
+            // That attempt has lost the job, not its lease: it goes on, and what it comes to is looked up.
+            let how = How::Delay { until_ms: self.clock.now_ms() + millis(LOOK_AGAIN) };
+            let _ = self.done.send(Ended { id, token, how });
+            return;
+        }
         let hold = Hold::default();
         let earlier = control::insert(&self.running, &id, &token, &hold);
         if let Some(earlier) = earlier {
             earlier.stop(Stopped::Lost);
         }
-        self.working += 1;
         let (handler, running, done) = (self.handler.clone(), self.running.clone(), self.done.clone());
         let (queue, clock) = (self.queue.clone(), self.clock.clone());
         debug!(queue = %self.queue.name(), job.id = %id, "took job {id}");
@@ -382,6 +389,7 @@ impl Consumer {
     /// A job tells how it ended.
     fn heard(&mut self, ended: Ended) -> Ended {
         self.working -= 1;
+        self.meters.active.set(self.in_hand() as f64);
         self.ahead.end(&ended.how);
         ended
     }

@@ -35,19 +35,36 @@ local function rate_room(max)
   return limit, -1 -- a counter without an end limits nothing
 end
 
--- Appends the first jobs of those that `ids` names to `jobs` (ids, and their flat hashes), up to `most`. Nothing is written
+-- Whether the job was with a worker that died.
+local function has_stalled(fields)
+  for f = 1, #fields, 2 do
+    if fields[f] == 'stc' then
+      return true
+    end
+  end
+  return false
+end
+
+-- Appends the first jobs of those that `ids` names to `jobs` (ids, and their flat hashes), up to its `room`. Nothing is written
 -- for an id without a job, or with something else under its key. Answers how many ids were looked at.
-local function read_jobs(ids, most, jobs)
+local function read_jobs(ids, jobs)
   local taken, hashes, looked_at = jobs.ids, jobs.hashes, 0
   for _, id in ipairs(ids) do
-    if #taken >= most then
+    if #taken >= jobs.room then
       break
     end
-    looked_at = looked_at + 1
     local fields = redis.pcall('HGETALL', base .. id)
     if not fields.err and #fields > 0 and not string.find(id, '^0:') then -- such ids are markers of very old versions
+      if jobs.room > jobs.places and has_stalled(fields) then
+        -- Should it kill this worker as well, none that was only taken ahead shall be blamed for it.
+        jobs.room = math.max(jobs.places, 0)
+        if #taken >= jobs.room then
+          break
+        end
+      end
       taken[#taken + 1], hashes[#hashes + 1] = id, fields
     end
+    looked_at = looked_at + 1
   end
   return looked_at
 end
@@ -55,34 +72,34 @@ end
 -- Reads before it writes: an error in between would leave ids in no state at all. By priority only the first `places`: put back
 -- to the front, those would lose the order among them.
 local function pick_jobs(room, places)
-  local jobs = { ids = {}, hashes = {} }
+  local jobs = { ids = {}, hashes = {}, room = room, places = places }
   local picked = jobs.ids
   for _ = 1, 4 do -- ghosts make room for others, but not without end
-    local wanted = room - #picked
+    local wanted = jobs.room - #picked
     local ids = redis.call('LRANGE', wait_list, -wanted, -1)
     local from_tail = {}
     for i = #ids, 1, -1 do
       from_tail[#from_tail + 1] = ids[i]
     end
-    local looked_at = read_jobs(from_tail, room, jobs)
+    local looked_at = read_jobs(from_tail, jobs)
     if looked_at > 0 then
       redis.call('LTRIM', wait_list, 0, -(looked_at + 1))
     end
-    if #picked >= room or #ids < wanted then
+    if #picked >= jobs.room or #ids < wanted then
       break
     end
   end
-  room = math.min(room, places)
+  jobs.room = math.min(jobs.room, places)
   for _ = 1, 4 do
-    if #picked >= room then
+    if #picked >= jobs.room then
       break
     end
-    local ids = redis.call('ZRANGE', prioritized_set, 0, room - #picked - 1)
+    local ids = redis.call('ZRANGE', prioritized_set, 0, jobs.room - #picked - 1)
     if #ids == 0 then
       redis.call('DEL', base .. 'pc') -- the order inside a priority may start anew
       break
     end
-    local looked_at = read_jobs(ids, room, jobs)
+    local looked_at = read_jobs(ids, jobs)
     redis.call('ZREM', prioritized_set, unpack(ids, 1, looked_at))
   end
   return jobs
@@ -122,8 +139,11 @@ end
 -- Of both limits the queue's max counts, and the worker's window: so BullMQ.
 local function take_jobs(request, now, has_groups)
   local most, token, lease_ms, worker = request[1], request[2], request[3], request[4]
-  local max, window_ms = rate_max or request[5], request[6] or rate_ms
+  local max, window_ms, places = rate_max or request[5], request[6] or rate_ms, request[7]
   max = window_ms and max
+  if max or concurrency then
+    most = math.min(most, places) -- of a limited queue nothing is taken that may be put back
+  end
   local room, limited_ms, due = most, -1, -1
   if redis.call('EXISTS', delayed_set, limiter) > 0 then -- mostly there is neither
     has_groups = promote_due(now) or has_groups
@@ -139,9 +159,9 @@ local function take_jobs(request, now, has_groups)
   local jobs = { ids = {}, hashes = {} }
   room = math.min(most, room, free_places())
   if room > 0 and not is_paused then
-    jobs = pick_jobs(room, request[7])
+    jobs = pick_jobs(room, places)
     if has_groups then
-      take_turns(jobs, room, request[7], now, pick_jobs)
+      take_turns(jobs, room, places, now, pick_jobs)
     end
   end
   if #jobs.ids > 0 then

@@ -159,6 +159,36 @@ async fn what_has_a_priority_is_not_taken_ahead() {
 }
 
 #[tokio::test]
+async fn nothing_is_taken_ahead_of_a_queue_that_has_a_limit() {
+    for limit in [&["concurrency", "5"][..], &["max", "5", "duration", "60000"]] {
+        let world = World::new().await;
+        world.queue.add((0..6).map(|_| plain()).collect(), NOW).await.unwrap();
+        world.run(&[&["HSET", "bull:q:meta"], limit].concat()).await;
+        let taken = world.queue.take(&Take { ahead: 3, ..by("t", 4) }, NOW).await.unwrap();
+        assert_eq!(ids(&taken), ["1"], "{limit:?}");
+        let taken = world.queue.take(&Take { ahead: 2, ..by("t", 6) }, NOW).await.unwrap();
+        assert_eq!(ids(&taken), ["2", "3", "4", "5"], "{limit:?}: all that it allows");
+    }
+}
+
+/// It may have killed its worker, and would put the blame on those beside it.
+#[tokio::test]
+async fn nothing_is_taken_ahead_beside_a_job_whose_worker_died() {
+    let world = World::new().await;
+    world.queue.add((0..9).map(|_| plain()).collect(), NOW).await.unwrap();
+    for stalled in ["1", "5", "6"] {
+        world.run(&["HSET", &format!("bull:q:{stalled}"), "stc", "1"]).await;
+    }
+    let taken =
+        async |max, ahead| ids(&world.queue.take(&Take { ahead, ..by("t", max) }, NOW).await.unwrap()).join(" ");
+    assert_eq!(taken(4, 3).await, "1");
+    assert_eq!(taken(6, 4).await, "2 3 4", "the next is such a one");
+    assert_eq!(taken(4, 2).await, "5 6");
+    assert_eq!(taken(4, 3).await, "7 8 9");
+    assert_eq!(world.see("LRANGE bull:q:active 0 -1").await, "[9 8 7 6 5 4 3 2 1]");
+}
+
+#[tokio::test]
 async fn a_retry_whose_answer_was_lost_counts_once_though_the_same_worker_took_the_job_again() {
     let world = World::new().await;
     world.queue.add(vec![plain()], NOW).await.unwrap();

@@ -1,9 +1,9 @@
 //! Jobs that are taken before there is a place for them.
 //!
 //! A worker with few places makes a call for few jobs, and of a job that is done in less than a round trip the call is most
-//! of the price. So while the queue is full and all jobs of a call are done within a moment, the next call asks for more
-//! than there are places. They wait here, and start in their order as places become free: never are more worked on at once
-//! than there are places. Meanwhile no call is made, so that they end together in the next one.
+//! of the price. So while calls get all that they ask for, and all jobs of a call are done within a moment, the next call asks
+//! for more than there are places. They wait here, and start in their order as places become free: never are more worked on
+//! at once than there are places. Meanwhile no call is made, so that they end together in the next one.
 //!
 //! But other workers might be free for what waits here. So it waits for a moment at most, and is given back then; or at once
 //! when a job ends otherwise than completed: it may have learned that the next ones had better not be tried now.

@@ -96,6 +96,9 @@ impl Reference {
                         self.leave(&id);
                         let job = self.job(&id);
                         (job.lock, job.started) = (None, job.started.saturating_sub(1));
+                        if job.started == 0 {
+                            job.processed = None;
+                        }
                         let priority = job.priority;
                         self.push_front(&id, priority);
                         back.push(id);
