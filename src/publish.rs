@@ -12,7 +12,7 @@ use metrics::counter;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::catalog::{Catalog, Kind};
 use crate::clock::{Millis, millis};
@@ -21,7 +21,7 @@ use crate::dedupe::{Dedupe, Mark, Wakes, What};
 use crate::fault;
 use crate::flight::{DueDelivery, DueRun, Finished, Flights, Snapshot};
 use crate::id::{QueueName, hash_tag};
-use crate::queue::{Add, Error, GroupDefaults, JobOptions, Keep, Queue, RateLimit, Retention, Terms};
+use crate::queue::{Add, Error, GroupDefaults, JobOptions, Keep, LOWEST_PRIORITY, Queue, RateLimit, Retention, Terms};
 use crate::redis::Redis;
 
 /// Something that Redis should be told.
@@ -164,9 +164,16 @@ impl Publisher {
                 }
             }
         }
-        for (queue, adds) in jobs {
-            if let Some(queue) = self.queues.get(&queue) {
-                queue.ensure(adds, now_ms).await?;
+        let mut refused = Ok(());
+        for (name, adds) in jobs {
+            let Some(queue) = self.queues.get(&name) else { continue };
+            if let Err(error) = queue.ensure(adds, now_ms).await {
+                if error.is_unreachable() {
+                    return Err(error);
+                }
+                // One queue's trouble is not another's.
+                warn!(%error, queue = %name, "cannot publish to queue {name}");
+                refused = Err(error);
             }
         }
         dedupe.mark(&marks).await?;
@@ -177,7 +184,7 @@ impl Publisher {
             tokio::spawn(async move { flights.mirrored(&flight.flight, flight.touched_at_ms).await });
         }
         fault::point("publish.done");
-        Ok(())
+        refused
     }
 
     fn mark(&self, flight: Snapshot, leader: String) -> Mark {
@@ -217,7 +224,8 @@ impl Publisher {
                 // SQL alone counts attempts; the job is a wake-up.
                 attempts: 1,
                 delay_ms: millis(run.due_in),
-                priority: u32::try_from(run.priority).unwrap_or(0),
+                // BullMQ lets a job's priority be changed to anything.
+                priority: u32::try_from(run.priority).unwrap_or(0).min(LOWEST_PRIORITY),
                 remove_on_complete: Some(Keep::last(completed)),
                 remove_on_fail: Some(Keep::last(failed)),
                 ..JobOptions::default()

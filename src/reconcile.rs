@@ -3,7 +3,7 @@
 //! Every step is bounded and repeatable; several servers may do it side by side. SQL is read and Redis corrected, never the
 //! other way round.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,13 @@ use crate::catalog::Kind;
 use crate::clock::Clock;
 use crate::config;
 use crate::dedupe::{Dedupe, Mark};
+use crate::delivery::follower;
 use crate::files::FileStore;
 use crate::flight::{Flights, Retention};
+use crate::intake::{PARKED_FIELD, parked_mark, read_parked_mark};
 use crate::pace::Pace;
 use crate::publish::{Announcer, Publish, Publisher};
+use crate::queue::{Parked, ParkedEnd, Queue};
 use crate::redis::{self, Redis};
 use crate::{queue, store};
 
@@ -70,7 +73,10 @@ pub struct Memory {
     seen_at: Option<Instant>,
     swept_at: Option<Instant>,
     retained_at: Option<Instant>,
-    ghosts: BTreeMap<String, Option<String>>,
+    /// How far the parked jobs of each queue were looked at.
+    parked: BTreeMap<String, Option<String>>,
+    /// Files that are old, and were not looked at yet.
+    old_files: Vec<String>,
     strangers_at: Option<Instant>,
     /// As written down last.
     paused: Option<Vec<String>>,
@@ -158,20 +164,25 @@ impl Reconciler {
         Ok(is_new || has_changed)
     }
 
-    /// Every key whose run Redis believes to be open is compared with SQL.
+    /// Every key of which Redis knows is compared with SQL: what it believes to be open, and results that were released.
     async fn sweep(&self) -> Result<(), Error> {
         let mut cursor: Option<String> = None;
         loop {
-            let (keys, next) = self.dedupe.open_keys(cursor.as_deref()).await?;
-            let known = self.flights.by_keys(&keys).await?;
+            let (known, next) = self.dedupe.known_keys(cursor.as_deref()).await?;
+            let keys: Vec<_> = known.iter().map(|known| (known.scope.clone(), known.key.clone())).collect();
+            let flights = self.flights.by_keys(&keys).await?;
+            let flights: HashMap<_, _> =
+                flights.into_iter().map(|flight| ((flight.scope.clone(), flight.key.clone()), flight)).collect();
             let mut over = Vec::new();
-            for (scope, key) in &keys {
-                match known.iter().find(|flight| flight.scope == *scope && flight.key == *key) {
+            for (known, key) in known.iter().zip(&keys) {
+                match flights.get(key) {
                     Some(flight) if flight.state.is_open() => {}
-                    Some(flight) => {
+                    // As it is, or forgotten if there is no result any more.
+                    Some(flight) if known.is_open || flight.result.is_none() => {
                         over.push(Mark { flight: flight.clone(), leader: String::new(), fresh_for: None });
                     }
-                    None => self.dedupe.release(scope, key).await?,
+                    Some(_) => {}
+                    None => self.dedupe.release(&known.scope, &known.key).await?,
                 }
             }
             self.dedupe.mark(&over).await?;
@@ -182,7 +193,7 @@ impl Reconciler {
         }
     }
 
-    /// Parked ids without a job, and which queues are paused.
+    /// Which queues are paused, and who is parked in them.
     async fn look_after_queues(&mut self, page: u32) -> Result<(), Error> {
         let mut paused = Vec::new();
         let looks_for_strangers = self.memory.strangers_at.is_none_or(|at| at.elapsed() > STRANGERS_EVERY);
@@ -199,18 +210,45 @@ impl Reconciler {
                 if looks_for_strangers {
                     warn_of_strangers(name, &queue.workers().await?);
                 }
-                let cursor = self.memory.ghosts.get(name).cloned().flatten();
-                let (pruned, next) = queue.prune_parked_ghosts(cursor, page).await?;
-                if pruned > 0 {
-                    info!(queue = name, "removed {pruned} parked ids without a job");
+                let cursor = self.memory.parked.get(name).cloned().flatten();
+                let looked = queue.look_at_parked(cursor, page, PARKED_FIELD).await?;
+                if looked.removed > 0 {
+                    info!(queue = name, "removed {} parked ids without a job", looked.removed);
                 }
-                self.memory.ghosts.insert(name.to_owned(), next);
+                self.end_parked(&queue, looked.marked).await?;
+                self.memory.parked.insert(name.to_owned(), looked.next);
             }
         }
         if self.memory.paused.as_ref() != Some(&paused) {
             self.flights.remember_paused(paused.clone()).await?;
             self.memory.paused = Some(paused);
         }
+        Ok(())
+    }
+
+    /// Followers that wait for a run that has ended: a Redis that lost its last second parked them again, and their deliveries
+    /// have been done.
+    async fn end_parked(&self, queue: &Queue, parked: Vec<Parked>) -> Result<(), Error> {
+        let wanted: Vec<_> = parked
+            .iter()
+            .filter_map(|parked| read_parked_mark(&parked.mark))
+            .map(|(flight, generation)| (flight.to_owned(), generation))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.flights.outcomes(&wanted).await?;
+        let outcomes: HashMap<_, _> =
+            outcomes.iter().map(|(flight, generation, outcome)| (parked_mark(flight, *generation), outcome)).collect();
+        let ends: Vec<_> = parked
+            .into_iter()
+            .filter_map(|parked| {
+                let how = follower::how(outcomes.get(&parked.mark)?);
+                let Parked { id, timestamp, mark } = parked;
+                Some(ParkedEnd { id, timestamp, mark_field: PARKED_FIELD.to_owned(), mark_value: mark, how })
+            })
+            .collect();
+        queue.finish_parked(&ends, self.clock.now_ms()).await?;
         Ok(())
     }
 
@@ -247,13 +285,20 @@ impl Reconciler {
             // More is left: the next step goes on.
             return Ok(());
         }
-        for name in self.files.older_than(kept.files.0).unwrap_or_default() {
+        if self.memory.old_files.is_empty() {
+            self.memory.old_files = self.files.older_than(kept.files.0).unwrap_or_default();
+        }
+        // A page in each step: the rest of this loop is not to wait for a folder full of files.
+        for _ in 0..page {
+            let Some(name) = self.memory.old_files.pop() else { break };
             if !self.flights.names_file(&name).await? {
                 info!(file = %name, "removed file {name}: no result names it any more");
                 let _ = self.files.remove(&name);
             }
         }
-        self.memory.retained_at = Some(Instant::now());
+        if self.memory.old_files.is_empty() {
+            self.memory.retained_at = Some(Instant::now());
+        }
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use crate::batch::{Batch, Ride};
 use crate::clock::{Millis, millis};
@@ -51,6 +52,15 @@ pub struct Dedupe {
     redis: Redis,
     names: Names,
     claims: Batch<Claim, Look, Error>,
+}
+
+/// A key of which Redis knows something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    pub scope: String,
+    pub key: String,
+    /// It believes a run to be open.
+    pub is_open: bool,
 }
 
 /// What the fast look found.
@@ -179,25 +189,31 @@ impl Dedupe {
         Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// A page of the keys whose run Redis believes to be open: (scope, key), and where to go on.
+    /// A page of the keys that Redis knows of, and where to go on.
     ///
     /// # Errors
     /// [`Error`] of Redis.
-    pub async fn open_keys(&self, cursor: Option<&str>) -> Result<(Vec<(String, String)>, Option<String>), Error> {
+    pub async fn known_keys(&self, cursor: Option<&str>) -> Result<(Vec<KnownKey>, Option<String>), Error> {
         let page = self.redis.scan(cursor, &format!("{}:*dedupe:*", keys::escaped(&self.names.namespace)), 500).await?;
-        let mut open = Vec::new();
-        for name in page.items {
-            let state = self.redis.hget(&name, "state").await?;
-            if !matches!(state.as_deref(), Some(b"pending" | b"running")) {
-                continue;
-            }
-            if let (Some(scope), Some(key)) =
-                (self.redis.hget(&name, "scope").await?, self.redis.hget(&name, "key").await?)
+        let looks = page.items.iter().map(|name| self.redis.hmget(name, &["scope", "key", "state"]));
+        let mut known = Vec::new();
+        for (name, look) in page.items.iter().zip(join_all(looks).await) {
+            let fields = match look {
+                Ok(fields) => fields,
+                Err(error) if error.is_unreachable() => return Err(error),
+                // A key of something else, whose name is like ours.
+                Err(_) => continue,
+            };
+            let text =
+                |place: usize| fields.get(place)?.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            if let (Some(scope), Some(key)) = (text(0), text(1))
+                && self.names.flight(&scope, &key) == *name
             {
-                open.push((String::from_utf8_lossy(&scope).into_owned(), String::from_utf8_lossy(&key).into_owned()));
+                let is_open = matches!(text(2).as_deref(), Some("pending" | "running"));
+                known.push(KnownKey { scope, key, is_open });
             }
         }
-        Ok((open, page.next))
+        Ok((known, page.next))
     }
 
     /// The mark of this very Redis: the same as long as its data are. Made when there is none: then `true`, and everything

@@ -151,11 +151,19 @@ impl Deliveries {
     }
 
     /// Tried until it holds: what was sent must not be sent again because SQL is away for a while.
-    async fn mark(&self, mark: DeliveryMark) {
+    async fn mark(&self, mut mark: DeliveryMark) {
         let started = Instant::now();
+        let mut is_refused = false;
         while let Err(error) = self.flights.mark_delivery(mark.clone()).await {
             warn!(%error, delivery = %mark.id, "could not mark delivery {}; trying again", mark.id);
-            if !error.is_repeatable() || started.elapsed() > Duration::from_secs(60) {
+            if !error.is_repeatable() && !is_refused {
+                // What cannot be stored is not to come back for ever.
+                is_refused = true;
+                let reason = "its outcome could not be stored: see the log".to_owned();
+                mark = DeliveryMark { verdict: Verdict::Dead { reason, ambiguous: true }, with: Vec::new(), ..mark };
+                continue;
+            }
+            if is_refused || started.elapsed() > Duration::from_secs(60) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(300)).await;

@@ -23,19 +23,12 @@ pub async fn end(lease: &DeliveryLease, publisher: &Publisher, now_ms: Millis) -
     let Some(queue) = publisher.queues().get(queue) else {
         return Verdict::Suppressed { reason: "the queue is not served any more".into() };
     };
-    let how = match &lease.outcome {
-        Outcome::Succeeded(value) => {
-            let value = RawValue::from_string(value.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-            ParkedHow::Complete { value }
-        }
-        Outcome::Failed(reason) | Outcome::Cancelled(reason) => ParkedHow::Fail { reason: reason.clone() },
-    };
     let end = ParkedEnd {
         id: job.to_owned(),
         timestamp: target["timestamp"].as_i64().unwrap_or_default(),
         mark_field: PARKED_FIELD.to_owned(),
         mark_value: parked_mark(&lease.flight, lease.generation),
-        how,
+        how: how(&lease.outcome),
     };
     let again = |after, reason: &str| Verdict::Again {
         after,
@@ -53,5 +46,16 @@ pub async fn end(lease: &DeliveryLease, publisher: &Publisher, now_ms: Millis) -
         Ok([ParkedOutcome::NotParked]) => again(NOT_PARKED, ""),
         Ok(_) => Verdict::Suppressed { reason: "the job is gone".into() },
         Err(_) => again(REDIS_AWAY, ""),
+    }
+}
+
+/// How a follower ends when its run has ended so.
+pub fn how(outcome: &Outcome) -> ParkedHow {
+    match outcome {
+        Outcome::Succeeded(value) => {
+            let value = RawValue::from_string(value.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            ParkedHow::Complete { value }
+        }
+        Outcome::Failed(reason) | Outcome::Cancelled(reason) => ParkedHow::Fail { reason: reason.clone() },
     }
 }

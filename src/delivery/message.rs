@@ -20,6 +20,12 @@ pub struct Message {
 
 impl Message {
     pub fn of(lease: &DeliveryLease, videos: &config::Videos) -> Self {
+        let message = Self::filled(lease, videos);
+        // Text in Postgres cannot have one, and nobody can read it.
+        Self { text: message.text.replace('\0', ""), ..message }
+    }
+
+    fn filled(lease: &DeliveryLease, videos: &config::Videos) -> Self {
         // A failure has no result; what was asked for still names it.
         let mut fields = object(&lease.data);
         let Outcome::Succeeded(result) = &lease.outcome else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cancel::id_rows;
 use super::claim::left;
-use super::{Flights, RunState};
+use super::{Flights, Outcome, RunState};
 use crate::clock::{Millis, millis};
 use crate::store::{Batch, Error, Row, Store, query, rows};
 
@@ -257,6 +257,24 @@ impl Flights {
             )
             .await?;
         found.iter().map(read_snapshot).collect()
+    }
+
+    /// How generations of flights have ended, those that have.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn outcomes(&self, generations: &[(String, i64)]) -> Result<Vec<(String, i64, Outcome)>, Error> {
+        let list: Vec<_> = generations
+            .iter()
+            .map(|(id, generation)| serde_json::json!({"id": id, "generation": generation}))
+            .collect();
+        let find = query(
+            "-- flight.outcomes
+            select n.flight_id, n.generation, n.state, n.result, n.error
+            from runs n join {rows $1: id text, generation bigint} r on r.id = n.flight_id and r.generation = n.generation",
+        );
+        let found = self.store.fetch_all(find.bind(rows(&list))).await?;
+        found.iter().map(|row| Ok((row.get("flight_id")?, row.get("generation")?, Outcome::read(row)?))).collect()
     }
 
     /// Redis was told of a flight as it was at `touched_at_ms`.

@@ -48,6 +48,12 @@ pub fn parked_mark(flight: &str, generation: i64) -> String {
     format!("{flight}-{generation}")
 }
 
+/// The flight and the generation that a mark names.
+pub fn read_parked_mark(mark: &str) -> Option<(&str, i64)> {
+    let (flight, generation) = mark.rsplit_once('-')?;
+    Some((flight, generation.parse().ok()?))
+}
+
 impl Intake {
     /// Takes a Node job's wish in.
     ///

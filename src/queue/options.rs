@@ -11,8 +11,8 @@ use crate::clock::Millis;
 use crate::config::Span;
 use crate::retry::Backoff;
 
-/// The highest priority number, which is the least urgent.
-const LOWEST_PRIORITY: u32 = 2_097_151;
+/// The highest priority number that BullMQ can order, which is the least urgent.
+pub const LOWEST_PRIORITY: u32 = 2_097_151;
 /// A delayed job's score is its time * 4096, exact up to 2^53.
 const LAST_DUE_MS: Millis = 2_199_023_255_551;
 /// Of a group's id, in characters.

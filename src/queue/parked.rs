@@ -36,6 +36,24 @@ pub enum ParkedOutcome {
     Gone,
 }
 
+/// A parked job that has a mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub id: String,
+    pub timestamp: Millis,
+    pub mark: String,
+}
+
+/// Some of those that are parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedPage {
+    /// Ids that had no job.
+    pub removed: u64,
+    pub marked: Vec<Parked>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// As the script wants it: an array.
 #[derive(Serialize)]
 struct Packed<'a> {
@@ -62,21 +80,40 @@ impl Queue {
         reply.items()?.iter().map(outcome).collect()
     }
 
-    /// Looks at one page of the parked ids and removes those without a job, left by tools that delete only the hash.
-    /// Returns how many were removed, and where to go on; `None` at the end.
+    /// Looks at one page of the parked ids. Those without a job, left by tools that delete only the hash, are removed.
     ///
     /// # Errors
     /// `Redis`.
-    pub async fn prune_parked_ghosts(&self, cursor: Option<String>, page: u32) -> Result<(u64, Option<String>), Error> {
+    pub async fn look_at_parked(
+        &self,
+        cursor: Option<String>,
+        page: u32,
+        mark_field: &str,
+    ) -> Result<ParkedPage, Error> {
         let cursor = Bytes::from(cursor.unwrap_or_else(|| "0".to_owned()));
-        let reply = self.run(&scripts::PRUNE_PARKED_GHOSTS, vec![cursor, plain(page.clamp(1, 1000))]).await?;
+        let args = vec![cursor, plain(page.clamp(1, 1000)), Bytes::from(mark_field.to_owned())];
+        let reply = self.run(&scripts::LOOK_AT_PARKED, args).await?;
+        let [next, removed, marked] = <[Reply; 3]>::try_from(reply.items()?)
+            .map_err(|_| RedisError::protocol("a page of parked jobs is a cursor, a count and a list"))?;
+        let next = next.text()?;
+        Ok(ParkedPage {
+            removed: u64::try_from(removed.int()?).unwrap_or(0),
+            marked: marked.items()?.into_iter().map(Parked::read).collect::<Result<_, _>>()?,
+            next: (next != "0").then_some(next),
+        })
+    }
+}
+
+impl Parked {
+    fn read(reply: Reply) -> Result<Self, Error> {
         match reply.items()?.as_slice() {
-            [next, removed] => {
-                let next = next.text()?;
-                let removed = u64::try_from(removed.int()?).unwrap_or(0);
-                Ok((removed, (next != "0").then_some(next)))
-            }
-            _ => Err(RedisError::protocol("a page of ghosts is a cursor and a count").into()),
+            [id, timestamp, mark] => Ok(Self {
+                id: id.text()?,
+                // Anything may stand there; what is no time is no job that we parked.
+                timestamp: timestamp.text()?.parse().unwrap_or(-1),
+                mark: mark.text()?,
+            }),
+            _ => Err(RedisError::protocol("a parked job is an id, a time and a mark").into()),
         }
     }
 }

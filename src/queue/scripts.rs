@@ -61,7 +61,7 @@ script!(POSITION, "position", []);
 script!(PROGRESS, "progress", ["gate"]);
 script!(PROMOTE, "promote", ["gate", "enqueue", "groups"]);
 script!(PROMOTE_ALL, "promote_all", ["gate", "enqueue", "groups"]);
-script!(PRUNE_PARKED_GHOSTS, "prune_parked_ghosts", []);
+script!(LOOK_AT_PARKED, "look_at_parked", []);
 script!(RECLAIM, "reclaim", ["gate", "enqueue"]);
 script!(RECOVER_STALLED, "recover_stalled", ["gate", "enqueue"]);
 script!(REMOVE, "remove", ["look", "gate", "enqueue", "groups", "remove", "parent", "family"]);

@@ -70,6 +70,12 @@ impl Redis {
         self.command("HGET", words(key, [field])).await?.option(Reply::bytes)
     }
 
+    /// The values of `fields`, in their order.
+    pub async fn hmget(&self, key: &str, fields: &[&str]) -> Result<Vec<Option<Bytes>>, Error> {
+        let values = self.command("HMGET", words(key, fields)).await?.items()?;
+        values.into_iter().map(|value| value.option(Reply::bytes)).collect()
+    }
+
     pub async fn hset(&self, key: &str, fields: &[(&str, &str)]) -> Result<i64, Error> {
         let flat = fields.iter().flat_map(|(name, value)| [*name, *value]);
         self.command("HSET", words(key, flat)).await?.int()

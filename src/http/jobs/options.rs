@@ -10,11 +10,9 @@ use crate::catalog::Entry;
 use crate::config::Span;
 use crate::http::input::{object, object_if_any};
 use crate::http::problem::Problem;
-use crate::queue::{JobBackoff, JobOptions, Keep};
+use crate::queue::{JobBackoff, JobOptions, Keep, LOWEST_PRIORITY};
 use crate::retry::Backoff;
 
-/// What BullMQ can order: see its priorities.
-const LOWEST_PRIORITY: u32 = 2_097_151;
 const LONGEST_DELAY_MS: u64 = 366 * 86_400_000;
 const MOST_ATTEMPTS: u32 = 1_000;
 

@@ -1,7 +1,7 @@
 //! Followers: parked, and ended from outside.
 
 use super::*;
-use crate::queue::{ParkedEnd, ParkedHow, ParkedOutcome, Removal};
+use crate::queue::{Parked, ParkedEnd, ParkedHow, ParkedOutcome, ParkedPage, Removal};
 
 fn park() -> How {
     How::Park { fields: vec![("ot:flight".to_owned(), "f1".to_owned()), ("ot:generation".to_owned(), "1".to_owned())] }
@@ -98,7 +98,9 @@ async fn a_job_on_its_way_to_being_parked_is_waited_for() {
 async fn parked_ids_without_a_job_are_pruned() {
     let world = parked().await;
     world.run(&["ZADD", "bull:q:waiting-children", "1", "ghost", "2", "ghost2"]).await;
-    assert_eq!(world.queue.prune_parked_ghosts(None, 100).await.unwrap(), (2, None));
+    let marked = vec![Parked { id: "1".to_owned(), timestamp: NOW, mark: "f1".to_owned() }];
+    let page = world.queue.look_at_parked(None, 100, "ot:flight").await.unwrap();
+    assert_eq!(page, ParkedPage { removed: 2, marked, next: None });
     assert_eq!(world.see("ZRANGE bull:q:waiting-children 0 -1").await, "[1]");
     assert_eq!(world.queue.remove("1", NOW).await.unwrap(), Removal::Removed);
     assert_eq!(finish(&world, end("1", "f1", done())).await, ParkedOutcome::Gone);

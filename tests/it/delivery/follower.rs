@@ -5,7 +5,7 @@ use onetake::queue::{Add, Queue, State};
 use serde_json::json;
 
 use crate::crash::intake;
-use crate::support::making::{Making, until_settled};
+use crate::support::making::{Making, ask, until_delivered, until_settled};
 use crate::support::on_each_store;
 use crate::support::server::Onetake;
 use crate::support::store::StoreKind;
@@ -16,6 +16,9 @@ on_each_store!(
     a_job_that_cannot_be_read_fails_with_its_reason_and_the_next_ones_go_on,
     a_parked_job_that_was_moved_by_hand_is_parked_again,
     ids_that_start_again_after_a_wipe_belong_to_their_new_jobs,
+    an_end_that_redis_forgot_is_told_again,
+    a_priority_that_no_job_can_have_holds_up_nobody,
+    a_result_that_no_text_can_hold_is_delivered_without_it,
 );
 
 async fn a_job_that_cannot_be_read_fails_with_its_reason_and_the_next_ones_go_on(kind: StoreKind) {
@@ -32,7 +35,7 @@ async fn a_job_that_cannot_be_read_fails_with_its_reason_and_the_next_ones_go_on
         ("blank", r#"{"name": "  "}"#, "\"name\""),
         ("odd", r#"{"name": "Anna", "gender": "cat"}"#, "\"gender\""),
     ] {
-        put_by_hand(&world, id, data).await;
+        put_by_hand(&world, id, data, "0").await;
         until(&queue, id, State::Failed).await;
         let told = world.redis.ask(&["HGET", &format!("bull:video:{id}"), "failedReason"]).await;
         let told = told.text().unwrap_or_default();
@@ -93,6 +96,50 @@ async fn ids_that_start_again_after_a_wipe_belong_to_their_new_jobs(kind: StoreK
     until(&queue, &new, State::Completed).await;
     let value = stage.world.redis.ask(&["HGET", &format!("bull:video:{new}"), "returnvalue"]).await;
     assert_eq!(value.text(), Some(r#"{"made":"Ivan"}"#));
+}
+
+/// A replica that took over, or a disk that lost the last second: the run was made, and its follower told.
+async fn an_end_that_redis_forgot_is_told_again(kind: StoreKind) {
+    let making = Making::new();
+    let world = World::new(kind).await.making(&making);
+    let _server = world.server().await;
+    let queue = intake(&world).await;
+    let job = add(&queue, "Anna").await;
+    until(&queue, &job, State::Completed).await;
+    until_settled(&world.store).await;
+    let key = format!("bull:video:{job}");
+    for command in [
+        &["HDEL", &key, "returnvalue", "finishedOn"][..],
+        &["ZREM", "bull:video:completed", &job],
+        &["ZADD", "bull:video:waiting-children", "1", &job],
+    ] {
+        world.redis.ask(command).await;
+    }
+    until(&queue, &job, State::Completed).await;
+    let value = world.redis.ask(&["HGET", &key, "returnvalue"]).await;
+    assert_eq!(value.text(), Some(r#"{"made":true}"#));
+    assert_eq!(making.runs(), ["Anna"]);
+}
+
+async fn a_priority_that_no_job_can_have_holds_up_nobody(kind: StoreKind) {
+    let making = Making::new();
+    let world = World::new(kind).await.making(&making);
+    let _server = world.server().await;
+    let queue = intake(&world).await;
+    put_by_hand(&world, "late", r#"{"name": "Anna"}"#, "3000000").await;
+    let other = add(&queue, "Ivan").await;
+    until(&queue, &other, State::Completed).await;
+    until(&queue, "late", State::Completed).await;
+}
+
+async fn a_result_that_no_text_can_hold_is_delivered_without_it(kind: StoreKind) {
+    let making = Making::new();
+    let world = World::new(kind).await;
+    let config = making.config(r#"echo '"a\\u0000b"'"#, "");
+    let server = Onetake::start(&world.setup.clone().config(&config)).await;
+    ask(&server, "Anna", "olga").await;
+    assert_eq!(until_delivered(&server, "olga", 1).await[0]["text"], "ab");
+    until_settled(&world.store).await;
 }
 
 mod node_followers {
@@ -200,11 +247,11 @@ impl Gated {
 }
 
 /// A job as BullMQ would write it, whatever its data are.
-async fn put_by_hand(world: &World, id: &str, data: &str) {
+async fn put_by_hand(world: &World, id: &str, data: &str, priority: &str) {
     let (key, now) = (format!("bull:video:{id}"), Clock::system().now_ms().to_string());
     for command in [
-        &["HSET", &key, "name", "video", "data", data, "opts", "{}", "timestamp", &now, "delay", "0", "priority", "0"]
-            [..],
+        &["HSET", &key, "name", "video", "data", data, "opts", "{}", "timestamp", &now, "delay", "0"][..],
+        &["HSET", &key, "priority", priority],
         &["LPUSH", "bull:video:wait", id],
         &["ZADD", "bull:video:marker", "0", "0"],
     ] {
