@@ -4,6 +4,7 @@
 //! paused, a wiped Redis, or one that answers some servers only, lets more through than meant, and harms nothing else.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub(super) struct Place {
     line: [String; 2],
     id: String,
     waiting: Waiting,
+    /// Redis may know of it.
+    told: AtomicBool,
 }
 
 impl Gate {
@@ -65,7 +68,7 @@ impl Gate {
     pub fn place(&self, name: &LockName) -> Place {
         let id = crate::id::new_token();
         let waiting = self.wakes.listen(id.clone());
-        Place { gate: self.clone(), line: self.keys.line(self.kind, name), id, waiting }
+        Place { gate: self.clone(), line: self.keys.line(self.kind, name), id, waiting, told: AtomicBool::new(false) }
     }
 }
 
@@ -102,8 +105,14 @@ impl Place {
         let _ = self.look(true).await;
     }
 
+    /// Whether Redis may know of it.
+    pub fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
     /// Stands in line, or looks how far it has moved: the number of those before us. `None`: Redis takes no part.
     async fn look(&self, joins: bool) -> Option<i64> {
+        self.told.store(true, Ordering::Relaxed);
         let gate = &self.gate;
         let args = vec![
             Bytes::from(self.id.clone()),
@@ -125,6 +134,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if !self.is_told() {
+            return;
+        }
         let gate = &self.gate;
         let args = vec![Bytes::from(self.id.clone()), number(gate.width as i64), Bytes::from(gate.keys.channel())];
         gate.link.tell(&LEAVE, self.line.to_vec(), args);

@@ -8,9 +8,9 @@
 //! Only the database's lock counts, and it is part of the transaction: who holds it may be paused, cut off or killed at any
 //! point, and either commits while it has it or not at all. On SQLite `begin immediate` is that lock: it has one writer.
 //!
-//! So the way may be shorter. Who comes alone tries the lock while it walks up to the gate. And who commits begins for the
-//! next in line in the same flight, if nobody else stands at the lock: a crowd of one process costs one connection, and
-//! Redis nothing.
+//! So the way may be shorter. Who comes alone tries the lock at once, and the gate is told only if it is inside for longer
+//! than a moment: until then few are kept waiting, at the database. And who commits begins for the next in line in the same
+//! flight, if nobody else stands at the lock: a crowd of one process costs one connection, and Redis nothing.
 
 use std::any::Any;
 use std::pin::pin;
@@ -25,6 +25,10 @@ use super::line::Turn;
 use super::name::{Kind, LockName, in_order};
 use super::{Locks, until};
 use crate::store::{self, Committed, Guard, Relay, Tx};
+
+/// How long somebody may be inside of whom Redis knows nothing. Others stand at the database meanwhile, of all other servers
+/// no more than the gate is wide.
+const UNTOLD_FOR: Duration = Duration::from_millis(20);
 
 /// How a guarded unit of work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +138,7 @@ impl Locks {
         let task = tokio::spawn(async move {
             let mut inside = inside;
             if tries {
-                inside.begun = inside.try_begin(&store, &guard).await?;
+                inside.begun = store.begin_if_free(&guard).await?;
                 if inside.begun.is_none() {
                     return Ok(Attempt::NotFree(inside));
                 }
@@ -143,7 +147,7 @@ impl Locks {
             // Of several names each has a line of its own.
             let has_heir = || matches!(turns.as_slice(), [turn] if turn.has_heir());
             let relay = Relay { guard: &guard, begun, has_heir: &has_heir };
-            let mut done = store.guarded(unit, relay, &*work).await;
+            let mut done = told_if_long(&places, store.guarded(unit, relay, &*work)).await;
             let next = done.as_mut().ok().and_then(|done| done.as_mut()?.next.take());
             match next {
                 // It was begun for the one line there is.
@@ -202,17 +206,20 @@ impl Inside {
     fn may_try(&self, until: Option<Instant>) -> bool {
         self.begun.is_none() && until.is_some() && self.turns.iter().all(|turn| turn.came_alone)
     }
+}
 
-    /// Tries the lock, and tells the gate meanwhile that somebody is there.
-    async fn try_begin(&self, store: &store::Store, guard: &Guard) -> Result<Option<Tx>, store::Error> {
-        let at_the_gate = pin!(join_all(self.places.iter().map(Place::keep)));
-        let mut begun = pin!(store.begin_if_free(guard));
-        tokio::select! {
-            biased; // so that the gate is told first
-            // Dropped: nobody waits for the gate's answer; it has been told, and we have the lock.
-            _ = at_the_gate => begun.await,
-            begun = &mut begun => begun,
-        }
+/// Runs what happens inside. Once it has taken longer than a moment, the gate is told that somebody is there.
+async fn told_if_long<T>(places: &[Place], unit: impl Future<Output = T>) -> T {
+    let mut unit = pin!(unit);
+    let told_late = async {
+        tokio::time::sleep(UNTOLD_FOR).await;
+        join_all(places.iter().filter(|place| !place.is_told()).map(Place::keep)).await;
+    };
+    tokio::select! {
+        biased;
+        // Dropped: a pause, or what we waited to be told; the place is left all the same.
+        ended = &mut unit => ended,
+        () = told_late => unit.await,
     }
 }
 

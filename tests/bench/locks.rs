@@ -51,9 +51,9 @@ pub async fn measure(report: &mut Report, pace: &Pace) {
         "Locks on Postgres",
         &format!(
             "A unit of work that reads a row, and writes it with one more. Plain: `select ... for update` alone. Guarded: the \
-             same under a lock of the row's name, Redis' gate included. Hot: {HOT_CLIENTS} clients want one name; meanwhile \
-             one client goes through {OTHERS} other names. A pool of {CONNECTIONS} connections, so that each client may have \
-             one."
+             same under a lock of the row's name, with Redis' gate before it, which hears of nobody who came alone and left \
+             within 20 ms. Hot: {HOT_CLIENTS} clients want one name; meanwhile one client goes through {OTHERS} other names. A \
+             pool of {CONNECTIONS} connections, so that each client may have one."
         ),
     );
     let few = plain(open_store(&database.url(), FEW).await);

@@ -204,11 +204,28 @@ mod servers {
             assert_eq!(nothing(&other, "a", NOW).await, Guarded::Done(()));
             bench.redis.restart().await;
             wait::until_true("Redis to take part again", PATIENCE, async || {
-                nothing(&other, "c", LONG).await;
+                nothing(&other, "c", NOW).await; // who does not wait asks the gate first
                 !bench.redis.ask(&["KEYS", "onetake:lock:{c}*"]).await.texts().is_empty()
             })
             .await;
             assert_eq!(nothing(&one, "a", LONG).await, Guarded::Done(()));
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn the_gate_hears_of_who_stays_inside() {
+            let bench = Bench::new(StoreKind::Postgres).await;
+            let (one, other) = (bench.server().await, bench.server().await);
+            let inside = Inside::enter(&one, "a").await;
+            let line = async || bench.redis.ask(&["ZCARD", "onetake:lock:{a}:unit:line"]).await.number();
+            wait::until_true("the gate to know", PATIENCE, async || line().await == 1).await;
+            let waiting = {
+                let other = other.clone();
+                tokio::spawn(async move { nothing(&other, "a", LONG).await })
+            };
+            wait::until_true("the other to stand behind", PATIENCE, async || line().await == 2).await;
+            inside.leave().await;
+            assert_eq!(waiting.await.expect("no panic"), Guarded::Done(()));
+            wait::until_true("both to have left", PATIENCE, async || line().await == 0).await;
         }
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
