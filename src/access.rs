@@ -20,6 +20,7 @@ use subtle::ConstantTimeEq;
 
 use crate::clock::Millis;
 use crate::id;
+use crate::idempotency::{self, Before, Key, StoredAnswer};
 use crate::store::{Error, Row, Store, query};
 
 /// How long what SQL said is taken to be true.
@@ -97,7 +98,7 @@ impl Principal {
 
 /// A key as it is listed.
 #[derive(Clone, Debug)]
-pub struct Key {
+pub struct ListedKey {
     pub id: String,
     pub name: String,
     pub scopes: Vec<Scope>,
@@ -105,11 +106,24 @@ pub struct Key {
     pub revoked_at_ms: Option<Millis>,
 }
 
-/// A key that was just made; its text is not kept anywhere.
-#[derive(Debug)]
+/// A key as its owner gets it: its text is not kept anywhere.
 pub struct NewKey {
     pub id: String,
-    pub text: String,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    secret: String,
+}
+
+impl NewKey {
+    pub fn make(name: String, scopes: Vec<Scope>) -> Self {
+        let secret = crate::text::hex(&rand::rng().random::<[u8; 32]>());
+        Self { id: id::new_id(), name, scopes, secret }
+    }
+
+    /// What a caller sends.
+    pub fn text(&self) -> String {
+        format!("otk_{}_{}", self.id, self.secret)
+    }
 }
 
 /// What is known of a key id.
@@ -194,43 +208,51 @@ impl Access {
         Ok(bool::from(hash.ct_eq(&digest(secret))).then(|| principal.clone()))
     }
 
-    /// Makes a key. Its text is shown this once.
+    /// Puts a key in force. Under an idempotency key its answer is stored with it; what that key stood for before is given
+    /// back, and nothing is made then.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn create(&self, name: &str, scopes: &[Scope]) -> Result<NewKey, Error> {
-        let secret = crate::text::hex(&rand::rng().random::<[u8; 32]>());
-        let id = id::new_id();
-        let row = (id.clone(), name.to_owned(), crate::text::hex(&digest(&secret)), spell(scopes));
-        self.store
+    pub async fn create(&self, new: &NewKey, repeatable: Option<(Key, StoredAnswer)>) -> Result<Option<Before>, Error> {
+        let (id, name, scopes) = (new.id.clone(), new.name.clone(), spell(&new.scopes));
+        let hash = crate::text::hex(&digest(&new.secret));
+        let own = repeatable.as_ref().map(|(_, answer)| answer.clone());
+        let before = self
+            .store
             .unit_of_work::<_, Error, _>("key.create", move |tx| {
-                let (id, name, hash, scopes) = row.clone();
+                let (id, name, hash, scopes) = (id.clone(), name.clone(), hash.clone(), scopes.clone());
+                let repeatable = repeatable.clone();
                 Box::pin(async move {
-                    tx.execute(
-                        query(
-                            "-- key.create
-                            insert into api_keys (id, name, hash, scopes, created_at_ms) values ($1, $2, $3, $4, {now})
-                            on conflict do nothing",
-                        )
-                        .bind(id)
-                        .bind(name)
-                        .bind(hash)
-                        .bind(scopes),
-                    )
-                    .await
+                    if let Some((key, _)) = &repeatable
+                        && let Some(before) = idempotency::take(tx, key).await?
+                    {
+                        return Ok(Some(before));
+                    }
+                    let insert = query(
+                        "-- key.create
+                        insert into api_keys (id, name, hash, scopes, created_at_ms) values ($1, $2, $3, $4, {now})
+                        on conflict do nothing",
+                    );
+                    tx.execute(insert.bind(id).bind(name).bind(hash).bind(scopes)).await?;
+                    if let Some((key, answer)) = &repeatable {
+                        idempotency::store(tx, key, answer).await?;
+                    }
+                    Ok(None)
                 })
             })
             .await?;
         *self.any.lock().expect("no user panics inside") = Some((true, Instant::now()));
-        self.known.invalidate(&id);
-        Ok(NewKey { text: format!("otk_{id}_{secret}"), id })
+        self.known.invalidate(&new.id);
+        // Of a commit whose answer was lost, and that was tried again.
+        let is_own = matches!((&before, &own), (Some(Before::Same(stored)), Some(own)) if stored == own);
+        Ok(before.filter(|_| !is_own))
     }
 
     /// All keys, the newest first, the revoked ones too.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn list(&self) -> Result<Vec<Key>, Error> {
+    pub async fn list(&self) -> Result<Vec<ListedKey>, Error> {
         let found = self
             .store
             .fetch_all(query(
@@ -241,7 +263,7 @@ impl Access {
         found
             .iter()
             .map(|row| {
-                Ok(Key {
+                Ok(ListedKey {
                     id: row.get("id")?,
                     name: row.get("name")?,
                     scopes: read_scopes(row)?,
@@ -302,6 +324,15 @@ impl Access {
             .ok_or_else(|| Error::Setup(format!("the hash of the API key {id} is none")))?;
         Ok(Some((hash, Principal { id: id.into(), scopes: read_scopes(&row)?.into() })))
     }
+}
+
+/// Whether anybody has a key that was not revoked.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn has_key(store: &Store) -> Result<bool, Error> {
+    let live = "-- key.has\nselect 1 as one from api_keys where revoked_at_ms is null limit 1";
+    Ok(store.fetch_optional(query(live)).await?.is_some())
 }
 
 fn digest(text: &str) -> [u8; 32] {

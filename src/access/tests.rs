@@ -20,7 +20,8 @@ async fn access(admin_key: &str, is_loopback: bool) -> (Access, tempfile::TempDi
 async fn a_server_is_open_on_loopback_until_its_first_key() {
     let (access, _dir) = access("", true).await;
     assert!(access.anonymous().await.unwrap().unwrap().may(Scope::Admin));
-    let key = access.create("ci", &[Scope::Enqueue]).await.unwrap();
+    let key = NewKey::make("ci".to_owned(), vec![Scope::Enqueue]);
+    assert!(access.create(&key, None).await.unwrap().is_none());
     assert_eq!(access.anonymous().await.unwrap(), None);
     assert!(access.revoke(&key.id).await.unwrap());
     assert_eq!(access.anonymous().await.unwrap(), None, "revoking does not open it again");
@@ -38,15 +39,36 @@ async fn outside_loopback_or_with_a_bootstrap_key_nobody_is_let_in_without_one()
 #[tokio::test]
 async fn a_key_has_its_scopes_and_ends_when_it_is_revoked() {
     let (access, _dir) = access("", true).await;
-    let key = access.create("ci", &[Scope::Enqueue]).await.unwrap();
-    let principal = access.verify(&key.text).await.unwrap().unwrap();
+    let key = NewKey::make("ci".to_owned(), vec![Scope::Enqueue]);
+    assert!(access.create(&key, None).await.unwrap().is_none());
+    let principal = access.verify(&key.text()).await.unwrap().unwrap();
     assert!(principal.may(Scope::Read) && principal.may(Scope::Enqueue));
     assert!(!principal.may(Scope::Operate) && !principal.may(Scope::Admin));
-    for wrong in ["", "otk_", "otk__", &format!("{}x", key.text), &format!("otk_{}_", key.id), "otk_1_2"] {
+    for wrong in ["", "otk_", "otk__", &format!("{}x", key.text()), &format!("otk_{}_", key.id), "otk_1_2"] {
         assert_eq!(access.verify(wrong).await.unwrap(), None, "{wrong}");
     }
     assert!(access.revoke(&key.id).await.unwrap());
     assert!(!access.revoke(&key.id).await.unwrap());
-    assert_eq!(access.verify(&key.text).await.unwrap(), None);
+    assert_eq!(access.verify(&key.text()).await.unwrap(), None);
     assert!(access.list().await.unwrap()[0].revoked_at_ms.is_some());
+}
+
+/// A death after the commit, or another server: whoever comes with the key again makes no second one.
+#[tokio::test]
+async fn under_an_idempotency_key_one_key_is_made() {
+    let (access, _dir) = access("", true).await;
+    let asked = |fingerprint: &str| idempotency::Key {
+        principal: "admin".to_owned(),
+        key: "k".to_owned(),
+        fingerprint: fingerprint.to_owned(),
+    };
+    let answer = |key: &NewKey| StoredAnswer { status: 201, body: key.id.clone(), location: None };
+    let keys = [(); 3].map(|()| NewKey::make("ci".to_owned(), vec![Scope::Admin]));
+    assert!(access.create(&keys[0], Some((asked("a"), answer(&keys[0])))).await.unwrap().is_none());
+    let again = access.create(&keys[1], Some((asked("a"), answer(&keys[1])))).await.unwrap();
+    assert!(matches!(again, Some(Before::Same(stored)) if stored == answer(&keys[0])));
+    let other = access.create(&keys[2], Some((asked("b"), answer(&keys[2])))).await.unwrap();
+    assert!(matches!(other, Some(Before::Reused)));
+    assert_eq!(access.list().await.unwrap().len(), 1);
+    assert!(access.verify(&keys[0].text()).await.unwrap().is_some());
 }

@@ -32,7 +32,7 @@ use crate::clock::Millis;
 use crate::store::{Batch, Error, Row, Store, Tx};
 
 pub use accept::{Accepted, Answer, Ask, NewSubscription, RunSpec, Status};
-pub use cancel::{Left, Released};
+pub use cancel::{Left, ORDER, Released};
 pub use claim::{Claim, ClaimAsk, Claimed, Held};
 pub use deliver::{DeliveryAsk, DeliveryLease, DeliveryMark, LeaseAnswer, Verdict};
 pub use finish::{Ending, Finish, Finished};

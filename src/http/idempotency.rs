@@ -1,9 +1,10 @@
 //! `Idempotency-Key`: the first answer to a write is kept, and given again to whoever repeats it.
 //!
 //! A key belongs to its caller (the API key's id) and to one method, path with its query, and body, by their SHA-256.
-//! Wishes for results store their answer in the very transaction that accepts them, and so do the workloads' writes
-//! ([`write`]), refusals included. Other writes go through [`once`]: look, do, store. Those are harmless to do twice, so
-//! that a crash between doing and storing costs a second answer at most; only their answers of success are kept.
+//! Wishes for results and new API keys store their answer in the very transaction that accepts them, and so do the
+//! workloads' writes ([`write`]), refusals included. Other writes go through [`once`]: look, do, store. Those are harmless
+//! to do twice, so that a crash between doing and storing costs a second answer at most; only their answers of success are
+//! kept.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -214,6 +215,12 @@ impl Answer {
     pub fn ok(body: String) -> Self {
         Self { status: StatusCode::OK, body, location: None, kept: None }
     }
+
+    /// As it is kept for repetitions.
+    pub fn stored(&self) -> StoredAnswer {
+        let body = self.kept.as_ref().unwrap_or(&self.body).clone();
+        StoredAnswer { status: self.status.as_u16(), body, location: self.location.clone() }
+    }
 }
 
 impl IntoResponse for Answer {
@@ -237,10 +244,5 @@ async fn find(store: &Store, repeatable: &Repeatable) -> Result<Option<StoredAns
 }
 
 async fn keep(store: &Store, repeatable: &Repeatable, answer: &Answer) -> Result<(), Problem> {
-    let stored = StoredAnswer {
-        status: answer.status.as_u16(),
-        body: answer.kept.as_ref().unwrap_or(&answer.body).clone(),
-        location: answer.location.clone(),
-    };
-    Ok(idempotency::keep(store, &repeatable.key(), &stored).await?)
+    Ok(idempotency::keep(store, &repeatable.key(), &answer.stored()).await?)
 }

@@ -8,13 +8,14 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::{Admin, Caller};
-use super::idempotency::{Answer, Asked, once};
+use super::idempotency::{Answer, Asked, once, replay, reused};
 use super::input::{Json, Path, Raw};
 use super::page::{Page, is_id};
 use super::problem::{Code, Problem};
 use super::submit::Name;
 use super::view::{rfc3339, to_json};
-use crate::access::Scope;
+use crate::access::{NewKey, Scope};
+use crate::idempotency::Before;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,18 +65,22 @@ pub(super) async fn create(
     }
     scopes.sort_by_key(|scope| *scope as u8);
     scopes.dedup();
-    let server = state.clone();
-    once(&state, &caller.principal, asked, &raw, async move {
-        let new = server.access.create(&name, &scopes).await?;
-        let body = CreatedBody { id: &new.id, name: &name, scopes: &scopes, key: Some(&new.text) };
-        Ok(Answer {
-            status: StatusCode::CREATED,
-            body: to_json(&body),
-            location: Some(format!("{}/v1/keys/{}", server.base, new.id)),
-            kept: Some(to_json(&CreatedBody { key: None, ..body })),
-        })
+    let new = NewKey::make(name, scopes);
+    let text = new.text();
+    let body = CreatedBody { id: &new.id, name: &new.name, scopes: &new.scopes, key: Some(&text) };
+    let answer = Answer {
+        status: StatusCode::CREATED,
+        body: to_json(&body),
+        location: Some(format!("{}/v1/keys/{}", state.base, new.id)),
+        kept: Some(to_json(&CreatedBody { key: None, ..body })),
+    };
+    let repeatable = asked.begin(&state, &caller.principal, &raw)?;
+    let stored = repeatable.as_ref().map(|repeatable| (repeatable.key(), answer.stored()));
+    Ok(match state.access.create(&new, stored).await? {
+        None => answer.into_response(),
+        Some(Before::Same(stored)) => replay(stored),
+        Some(Before::Reused) => return Err(reused()),
     })
-    .await
 }
 
 /// All keys, without their secrets.

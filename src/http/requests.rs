@@ -155,6 +155,9 @@ pub(super) async fn leave(
                 let view = server.intake.request(&id).await?.ok_or_else(unknown)?;
                 Ok(Answer::ok(RequestBody::of(&view, &server.base).to_json()))
             }
+            Left::OfAnOrder => {
+                Err(Problem::new(Code::RequestFinal, "an order was paid for this request: refund the order instead"))
+            }
             Left::Final => Err(Problem::new(Code::RequestFinal, "it was delivered, is being delivered, or was left")),
             Left::Unknown => Err(unknown()),
         }

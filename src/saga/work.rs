@@ -22,11 +22,12 @@ impl Sagas {
         let mut hands = JoinSet::new();
         while !stop.is_cancelled() {
             let free = self.settings.concurrency.saturating_sub(hands.len());
+            let before = Instant::now();
             match self.claim(free).await {
                 Ok(taken) => {
                     for leased in taken {
                         let sagas = self.clone();
-                        hands.spawn(async move { sagas.advance(leased, Instant::now()).await });
+                        hands.spawn(async move { sagas.advance(leased, before).await });
                     }
                 }
                 Err(error) => debug!(%error, "cannot look for sagas that are due: SQL is away"),
