@@ -14,13 +14,12 @@ use crate::catalog::Kind;
 use crate::clock::Clock;
 use crate::config;
 use crate::dedupe::{Dedupe, Mark};
-use crate::delivery::follower;
 use crate::files::FileStore;
 use crate::flight::{Flights, Retention};
-use crate::intake::{PARKED_FIELD, parked_mark, read_parked_mark};
+use crate::intake::{PARKED_FIELD, parked_end, parked_mark, read_parked_mark};
 use crate::pace::Pace;
 use crate::publish::{Announcer, Publish, Publisher};
-use crate::queue::{Parked, ParkedEnd, Queue};
+use crate::queue::{Parked, Queue};
 use crate::redis::{self, Redis};
 use crate::{queue, store};
 
@@ -243,9 +242,8 @@ impl Reconciler {
         let ends: Vec<_> = parked
             .into_iter()
             .filter_map(|parked| {
-                let how = follower::how(outcomes.get(&parked.mark)?);
-                let Parked { id, timestamp, mark } = parked;
-                Some(ParkedEnd { id, timestamp, mark_field: PARKED_FIELD.to_owned(), mark_value: mark, how })
+                let outcome = outcomes.get(&parked.mark)?;
+                Some(parked_end(parked.id, parked.timestamp, parked.mark, outcome))
             })
             .collect();
         queue.finish_parked(&ends, self.clock.now_ms()).await?;

@@ -71,7 +71,9 @@ impl Command {
             }
             Self::Show { id, wait: None } => output.details(&client.send(Call::get(&["v1", "requests", &id])).await?),
             Self::Show { id, wait: Some(seconds) } => {
-                output.details(&super::video::outcome(client, &id, seconds).await?)
+                let answer = super::video::outcome(client, &id, seconds).await?;
+                output.details(&answer)?;
+                super::video::came_to(answer.value["state"].as_str().unwrap_or_default(), &answer.value)
             }
             Self::Leave { id } => {
                 let answer = client.send(Call::delete(&["v1", "requests", &id])).await?;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::client::{Answer, Call, Client};
 use super::import::{self, Format, Item};
 use super::{Context, Misused};
+use crate::config::Span;
 
 /// How many items ride in one call.
 const BATCH: usize = 500;
@@ -51,6 +52,9 @@ pub(super) struct Request {
     /// Make it anew even if there is one.
     #[arg(long)]
     refresh: bool,
+    /// Make it anew if the one that is there is older.
+    #[arg(long, value_name = "SPAN")]
+    max_age: Option<Span>,
     /// Repeating a command with this key asks for nothing twice.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -98,6 +102,9 @@ impl Request {
         if self.refresh {
             body["refresh"] = true.into();
         }
+        if let Some(age) = self.max_age {
+            body["max_age"] = age.0.as_secs().into();
+        }
         let call = Call::post(&["v1", "videos"], &body).idempotency_key(self.idempotency_key.as_deref());
         let mut answer = client.send(call).await?;
         let id = answer.value["id"].as_str().map(str::to_owned);
@@ -109,9 +116,19 @@ impl Request {
             Some("failed") => {
                 bail!("the video could not be made: {}", answer.value["error"].as_str().unwrap_or("no reason given"))
             }
-            Some(state) if self.wait.is_some() && !is_final(&answer.value) => bail!("it is still {state}"),
+            Some(state) if self.wait.is_some() => came_to(state, &answer.value),
             _ => Ok(()),
         }
+    }
+}
+
+/// For who has waited: a failure, unless there is a result.
+pub(super) fn came_to(state: &str, request: &Value) -> anyhow::Result<()> {
+    match state {
+        "ready" => Ok(()),
+        "failed" => bail!("it could not be made: {}", request["error"].as_str().unwrap_or("no reason given")),
+        _ if is_final(request) => bail!("it was not made: the request is {state}"),
+        _ => bail!("it is still {state}"),
     }
 }
 
@@ -204,6 +221,17 @@ mod tests {
 
     use super::*;
     use crate::cli::client::testing::client;
+
+    #[test]
+    fn whoever_waited_for_nothing_is_told_by_the_exit_code() {
+        assert!(came_to("ready", &json!({"state": "ready"})).is_ok());
+        for (state, told) in
+            [("failed", "no paint"), ("cancelled", "cancelled"), ("left", "left"), ("running", "still")]
+        {
+            let error = came_to(state, &json!({"state": state, "error": "no paint"})).unwrap_err();
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    }
 
     fn items(count: usize) -> Vec<Item> {
         let text: String = (0..count).map(|n| format!("n{n},f{n}\n")).collect();

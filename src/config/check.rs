@@ -14,7 +14,7 @@ use url::Url;
 
 pub use self::queues::BUILTIN_PROCESSORS;
 use self::queues::queues;
-use super::settings::{Processor, Queue, Role, Settings, Span, Tls};
+use super::settings::{BUILTIN_TEMPLATES, Processor, Queue, Role, Settings, Span, Tls};
 use super::signing::secret_bytes;
 use crate::id::{QueueName, hash_tag};
 use crate::retry::Backoff;
@@ -306,9 +306,10 @@ fn videos(settings: &Settings, problems: &mut Problems) {
         let default = |field: &str| rules.defaults.get(field).and_then(|value| value.as_str());
         let gender = default("gender").is_none_or(|gender| videos.genders.iter().any(|known| known == gender));
         problems.unless(gender, format!("{at}.gender"), "must be one of videos.genders");
-        let known = |template: &str| template == "default" || videos.templates.contains_key(template);
+        let known = |name: &str| BUILTIN_TEMPLATES.contains(&name) || videos.templates.contains_key(name);
         let template = default("template").is_none_or(known);
-        problems.unless(template, format!("{at}.template"), "must be \"default\" or one of videos.templates");
+        let message = format!("must be {}, or one of videos.templates", BUILTIN_TEMPLATES.join(", "));
+        problems.unless(template, format!("{at}.template"), message);
     }
 }
 
@@ -419,6 +420,7 @@ mod tests {
             ("queues.video.backoffs.default", "[\"1s\"]"),
             ("queues.video.limiter", "{max=0, duration=\"1s\"}"),
             ("queues.video.limiter", "{max=1, duration=\"0s\"}"),
+            ("queues.video.dedupe.defaults.template", "snow"),
             ("queues.video.timeout", "0s"),
             ("queues.video.max_started", "0"),
             ("queues.video.metrics", "100001"),

@@ -294,6 +294,9 @@ fn zero() -> Span {
     Span(Duration::ZERO)
 }
 
+/// The templates that are built in; `videos.templates` names others.
+pub const BUILTIN_TEMPLATES: [&str; 3] = ["default", "stars", "rainbow"];
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runner {

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::clock::Millis;
 use crate::fault;
-use crate::flight::{DeliveryLease, Outcome, Verdict};
-use crate::intake::{PARKED_FIELD, parked_mark};
+use crate::flight::{DeliveryLease, Verdict};
+use crate::intake::{parked_end, parked_mark};
 use crate::publish::Publisher;
-use crate::queue::{ParkedEnd, ParkedHow, ParkedOutcome};
+use crate::queue::ParkedOutcome;
 
 /// A job that is not parked yet is about to be: its runner has promised it. If that died, another takes the job again.
 const NOT_PARKED: Duration = Duration::from_millis(200);
@@ -23,13 +22,9 @@ pub async fn end(lease: &DeliveryLease, publisher: &Publisher, now_ms: Millis) -
     let Some(queue) = publisher.queues().get(queue) else {
         return Verdict::Suppressed { reason: "the queue is not served any more".into() };
     };
-    let end = ParkedEnd {
-        id: job.to_owned(),
-        timestamp: target["timestamp"].as_i64().unwrap_or_default(),
-        mark_field: PARKED_FIELD.to_owned(),
-        mark_value: parked_mark(&lease.flight, lease.generation),
-        how: how(&lease.outcome),
-    };
+    let timestamp = target["timestamp"].as_i64().unwrap_or_default();
+    let mark = parked_mark(&lease.flight, lease.generation);
+    let end = parked_end(job.to_owned(), timestamp, mark, &lease.outcome);
     let again = |after, reason: &str| Verdict::Again {
         after,
         reason: reason.to_owned(),
@@ -46,16 +41,5 @@ pub async fn end(lease: &DeliveryLease, publisher: &Publisher, now_ms: Millis) -
         Ok([ParkedOutcome::NotParked]) => again(NOT_PARKED, ""),
         Ok(_) => Verdict::Suppressed { reason: "the job is gone".into() },
         Err(_) => again(REDIS_AWAY, ""),
-    }
-}
-
-/// How a follower ends when its run has ended so.
-pub fn how(outcome: &Outcome) -> ParkedHow {
-    match outcome {
-        Outcome::Succeeded(value) => {
-            let value = RawValue::from_string(value.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-            ParkedHow::Complete { value }
-        }
-        Outcome::Failed(reason) | Outcome::Cancelled(reason) => ParkedHow::Fail { reason: reason.clone() },
     }
 }

@@ -7,7 +7,7 @@ pub mod address;
 mod chat;
 pub mod client;
 mod dispatch;
-pub mod follower;
+mod follower;
 pub mod mailbox;
 mod message;
 pub mod signature;

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::routing::get;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -19,8 +20,8 @@ use super::{
     info(
         title = "Onetake",
         description = "Ask for the same thing a thousand times: it is made once, and everyone who asked gets it.\n\n\
-            Errors are problem documents (RFC 9457) with a stable `code`. Lists go on with `cursor`, the `next` of the page \
-            before. Every POST, PUT and DELETE takes an `Idempotency-Key`, but for a payment provider's notifications, which \
+            Errors are problem documents (RFC 9457) with a stable `code`. Lists go on with the `next` of the page \
+            before, as `cursor` (`start` where jobs are counted, `after` for payments). Every POST, PUT and DELETE takes an `Idempotency-Key`, but for a payment provider's notifications, which \
             are repeatable as they are. The same key with another body is refused (`idempotency_key_reused`), except where \
             it only names what was granted: in claims, and for fast locks."
     ),
@@ -128,7 +129,23 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::show))
         .split_for_parts();
+    let openapi = with_problems(openapi);
     router.merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
+}
+
+/// Whatever else an operation may answer is a problem document.
+fn with_problems(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response = ResponseBuilder::new()
+        .description("A refusal or an error; its `code` says which, and `field` where it lies.")
+        .content("application/problem+json", problem)
+        .build();
+    for item in openapi.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+            operation.responses.responses.entry("default".to_owned()).or_insert_with(|| response.clone().into());
+        }
+    }
+    openapi
 }
 
 /// What a process answers that only runs jobs.

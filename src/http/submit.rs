@@ -47,3 +47,8 @@ fn answer(accepted: &Accepted, base: &str) -> Answer {
     let location = accepted.requests.first().map(|id| request_path(base, id));
     Answer { status, body: RequestBody::accepted(accepted, base).to_json(), location, kept: None }
 }
+
+/// A span that a caller gave in seconds.
+pub fn milliseconds(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
+}

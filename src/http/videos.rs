@@ -12,7 +12,7 @@ use super::auth::{Caller, Enqueue, Operate};
 use super::idempotency::{Asked, write};
 use super::input::{Json, objects};
 use super::problem::Problem;
-use super::submit::{Name, submit};
+use super::submit::{Name, milliseconds, submit};
 use super::view::RequestBody;
 use crate::catalog::Entry;
 use crate::dedupe::KeyParts;
@@ -39,6 +39,8 @@ pub(super) struct Wish {
     /// Make it anew even if there is one.
     #[serde(default)]
     refresh: bool,
+    /// In seconds: an older one is made anew. The queue's own limit holds as well.
+    max_age: Option<u64>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -96,7 +98,7 @@ pub(super) async fn create(
         priority: 0,
         attempts: None,
         backoff: None,
-        max_age_ms: None,
+        max_age_ms: wished.max_age.map(milliseconds),
         refresh: wished.refresh,
         subscriber: SubscriberSpec { id: wished.user.0, deliver },
         idempotency: None,

@@ -4,15 +4,17 @@
 //! subscriptions are derived from the job, so that a job that is taken again after a crash finds what was promised to it
 //! before. One that has ended and is retried by hand asks anew.
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::submit::{Deliver, Submit, SubscriberSpec, run_spec};
 use super::{Error, Intake};
 use crate::catalog::Entry;
-use crate::clock::millis;
+use crate::clock::{Millis, millis};
 use crate::fault;
 use crate::flight::{Answer, Ask, Channel, NewSubscription, Outcome};
 use crate::id;
+use crate::queue::{ParkedEnd, ParkedHow};
 
 /// A job from an intake queue.
 #[derive(Clone, Debug)]
@@ -52,6 +54,18 @@ pub fn parked_mark(flight: &str, generation: i64) -> String {
 pub fn read_parked_mark(mark: &str) -> Option<(&str, i64)> {
     let (flight, generation) = mark.rsplit_once('-')?;
     Some((flight, generation.parse().ok()?))
+}
+
+/// How a job ends that was parked under this mark, when its run has ended so.
+pub fn parked_end(id: String, timestamp: Millis, mark: String, outcome: &Outcome) -> ParkedEnd {
+    let how = match outcome {
+        Outcome::Succeeded(value) => {
+            let value = RawValue::from_string(value.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            ParkedHow::Complete { value }
+        }
+        Outcome::Failed(reason) | Outcome::Cancelled(reason) => ParkedHow::Fail { reason: reason.clone() },
+    };
+    ParkedEnd { id, timestamp, mark_field: PARKED_FIELD.to_owned(), mark_value: mark, how }
 }
 
 impl Intake {

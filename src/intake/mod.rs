@@ -16,7 +16,7 @@ use crate::store;
 
 use hot::Hot;
 
-pub use follower::{Follower, FollowerAnswer, PARKED_FIELD, parked_mark, read_parked_mark};
+pub use follower::{Follower, FollowerAnswer, PARKED_FIELD, parked_end, parked_mark, read_parked_mark};
 pub use submit::{Deliver, Submit, Submitted, SubscriberSpec};
 pub use watch::{RequestState, RequestView};
 

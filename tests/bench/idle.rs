@@ -23,7 +23,7 @@ pub async fn measure(report: &mut Report, pace: &Pace) {
     }
     report.section(
         "Idle",
-        "The server alone, without its Redis; SQLite, all roles, three declared queues and the two built in.",
+        "The server alone, without its Redis; SQLite, all roles, the queues of the default configuration.",
     );
     report.row("memory (RSS)", memory.show(1e-6, "MB"), "under 40 MB", memory.median() < MOST_BYTES);
     report.row("processor time", share.show(100.0, "% of one core"), "under 1 %", share.median() < MOST_SHARE);

@@ -18,7 +18,7 @@ use crate::http::idempotency::{Answer, Asked, once};
 use crate::http::input::{Json, Path, object, object_if_any};
 use crate::http::problem::Problem;
 use crate::http::queues::find;
-use crate::http::submit::{Name, submit};
+use crate::http::submit::{Name, milliseconds, submit};
 use crate::http::view::RequestBody;
 use crate::id;
 use crate::intake::{Deliver, Submit, SubscriberSpec};
@@ -121,7 +121,10 @@ pub(in crate::http) async fn create(
             add_plain(&state, caller, asked, &raw, queue, entry, wish).await
         }
         Kind::Plain | Kind::Intake => {
-            let entry = entry.ok_or_else(Problem::queue_unknown)?;
+            let entry = entry.ok_or_else(|| {
+                let detail = "equal jobs coalesce only in a queue that is declared with `dedupe` in the configuration";
+                Problem::field("dedupe", detail)
+            })?;
             let wish = wish.submit(&state, entry)?;
             // No server would take its runs: they would stay open, and their askers wait, for ever.
             if entry.settings.processor.is_none() || entry.settings.is_pulled() {
@@ -198,7 +201,7 @@ impl Wish {
             priority: options.priority,
             attempts: options.attempts,
             backoff: options.backoff.map(Backoff::from),
-            max_age_ms: dedupe.max_age.map(|s| i64::try_from(s.saturating_mul(1000)).unwrap_or(i64::MAX)),
+            max_age_ms: dedupe.max_age.map(milliseconds),
             refresh: dedupe.refresh,
             subscriber: match self.subscriber {
                 Some(subscriber) => subscriber.spec(state)?,

@@ -15,8 +15,6 @@ pub(super) enum Look {
 }
 
 impl Look {
-    pub(super) const NAMES: [&str; 3] = ["default", "stars", "rainbow"];
-
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "default" => Some(Self::Plain),
@@ -184,6 +182,7 @@ fn em(character: char) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BUILTIN_TEMPLATES;
 
     #[test]
     fn a_short_name_is_large_and_a_long_one_still_fits() {
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_template_has_its_name() {
-        assert!(Look::NAMES.iter().all(|name| Look::named(name).is_some()));
+        assert!(BUILTIN_TEMPLATES.iter().all(|name| Look::named(name).is_some()));
         assert_eq!(Look::named("snow"), None);
     }
 

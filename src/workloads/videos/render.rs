@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 
 use super::look::{self, Look, Size};
 use super::{font, name};
-use crate::config::{Template, Videos};
+use crate::config::{BUILTIN_TEMPLATES, Template, Videos};
 use crate::files::FileStore;
 use crate::processor::program::{Ended, Program, Trouble};
 use crate::processor::{Failure, Processor, Progress, Work, command};
@@ -81,7 +81,7 @@ impl Renderer {
         }
         let Some(look) = Look::named(&order.template) else {
             let own = self.settings.templates.keys().map(String::as_str);
-            let known: Vec<_> = Look::NAMES.into_iter().chain(own).collect();
+            let known: Vec<_> = BUILTIN_TEMPLATES.into_iter().chain(own).collect();
             let reason = format!("unknown template \"{}\"; there are {}", order.template, known.join(", "));
             return Err(Failure::fatal(reason));
         };

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::look::Look;
 use super::name;
-use crate::config::Settings;
+use crate::config::{BUILTIN_TEMPLATES, Settings};
 use crate::id::QueueName;
 use crate::text;
 
@@ -29,7 +28,7 @@ pub fn read(name: &str, gender: Option<&str>, template: Option<&str>, settings: 
     let genders: Vec<&str> = settings.videos.genders.iter().map(String::as_str).collect();
     let gender = choose("gender", gender, "neutral", &genders, settings)?;
     let own = settings.videos.templates.keys().map(String::as_str);
-    let templates: Vec<&str> = Look::NAMES.into_iter().chain(own).collect();
+    let templates: Vec<&str> = BUILTIN_TEMPLATES.into_iter().chain(own).collect();
     let template = choose("template", template, "default", &templates, settings)?;
     Ok(json!({"name": name::display(name), "gender": gender, "template": template}))
 }

@@ -14,6 +14,7 @@ use crate::support::world::World;
 
 on_each_store!(
     a_request_has_an_address,
+    an_asker_says_how_old_a_result_may_be,
     waiting_ends_with_the_run_or_with_the_time,
     events_come_in_order_and_can_be_taken_up_again,
     position_and_progress_are_shown,
@@ -23,6 +24,18 @@ on_each_store!(
 /// The path of a request.
 fn path(request: &Value) -> String {
     format!("/v1/requests/{}", request["id"].as_str().expect("an id"))
+}
+
+async fn an_asker_says_how_old_a_result_may_be(kind: StoreKind) {
+    let making = Making::new();
+    let world = World::new(kind).await.making(&making);
+    let server = world.server().await;
+    ask(&server, "Anna", "olga").await;
+    until_delivered(&server, "olga", 1).await;
+    server.post("/v1/videos", json!({"name": "Anna", "user": "ivan", "max_age": 3600})).await.expect(200);
+    server.post("/v1/videos", json!({"name": "Anna", "user": "vera", "max_age": 0})).await.expect(202);
+    until_delivered(&server, "vera", 1).await;
+    assert_eq!(making.runs(), ["Anna", "Anna"]);
 }
 
 async fn a_request_has_an_address(kind: StoreKind) {
