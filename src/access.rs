@@ -241,7 +241,9 @@ impl Access {
                 })
             })
             .await?;
-        *self.any.lock().expect("no user panics inside") = Some((true, Instant::now()));
+        if !matches!(before, Some(Before::Reused)) {
+            *self.any.lock().expect("no user panics inside") = Some((true, Instant::now()));
+        }
         self.known.invalidate(&new.id);
         // Of a commit whose answer was lost, and that was tried again.
         let is_own = matches!((&before, &own), (Some(Before::Same(stored)), Some(own)) if stored == own);

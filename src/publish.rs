@@ -147,6 +147,7 @@ impl Publisher {
         }
         let mut jobs: HashMap<String, Vec<Add>> = HashMap::new();
         let mut marks: Vec<Mark> = Vec::new();
+        let mut refused = Ok(());
         for item in items {
             match item {
                 Publish::Run(run) => {
@@ -160,11 +161,14 @@ impl Publisher {
                     jobs.entry(queue).or_default().push(delivery_job(&delivery));
                 }
                 Publish::DeliveriesOf { flight, generation } => {
-                    self.deliveries_of(flights, &flight, generation, now_ms).await?;
+                    match self.deliveries_of(flights, &flight, generation, now_ms).await {
+                        Err(error) if error.is_unreachable() => return Err(error),
+                        Err(error) => refused = Err(error),
+                        Ok(()) => {}
+                    }
                 }
             }
         }
-        let mut refused = Ok(());
         for (name, adds) in jobs {
             let Some(queue) = self.queues.get(&name) else { continue };
             if let Err(error) = queue.ensure(adds, now_ms).await {

@@ -1,6 +1,6 @@
 //! T6 and T8: looks after what others left behind, so that nothing acknowledged is ever forgotten.
 //!
-//! Every step is bounded and repeatable; several servers may do it side by side. SQL is read and Redis corrected, never the
+//! Every step is repeatable, and bounded but for the sweep, which walks through all keys once an hour; several servers may do it side by side. SQL is read and Redis corrected, never the
 //! other way round.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -143,14 +143,16 @@ impl Reconciler {
             .chain(deliveries.into_iter().map(Publish::Delivery))
             .chain(dirty.into_iter().map(|flight| Publish::Mark(Box::new(flight))))
             .collect();
-        self.publisher.step(items, &self.flights, &self.dedupe, self.clock.now_ms()).await?;
+        // What one queue refuses keeps nobody from the rest.
+        let published = self.publisher.step(items, &self.flights, &self.dedupe, self.clock.now_ms()).await;
         let is_due = self.memory.swept_at.is_none_or(|at| at.elapsed() > SWEEP_EVERY);
         if self.memory.needs_sweep || is_due {
             self.sweep().await?;
             self.memory.needs_sweep = false;
             self.memory.swept_at = Some(Instant::now());
         }
-        self.look_after_queues(page).await
+        self.look_after_queues(page).await?;
+        Ok(published?)
     }
 
     /// Whether everything must be told again: the data are new, or another server answers (a failover loses the last writes).
@@ -169,21 +171,20 @@ impl Reconciler {
         loop {
             let (known, next) = self.dedupe.known_keys(cursor.as_deref()).await?;
             let keys: Vec<_> = known.iter().map(|known| (known.scope.clone(), known.key.clone())).collect();
-            let flights = self.flights.by_keys(&keys).await?;
-            let flights: HashMap<_, _> =
-                flights.into_iter().map(|flight| ((flight.scope.clone(), flight.key.clone()), flight)).collect();
-            let mut over = Vec::new();
-            for (known, key) in known.iter().zip(&keys) {
-                match flights.get(key) {
-                    Some(flight) if flight.state.is_open() => {}
-                    // As it is, or forgotten if there is no result any more.
-                    Some(flight) if known.is_open || flight.result.is_none() => {
-                        over.push(Mark { flight: flight.clone(), leader: String::new(), fresh_for: None });
+            let standings = self.flights.standings(&keys).await?;
+            let mut wrong = Vec::new();
+            for (known, key) in known.iter().zip(keys) {
+                match standings.get(&key) {
+                    Some(standing) if standing.is_open => {}
+                    Some(standing) if known.is_open || known.result_generation != standing.result_generation => {
+                        wrong.push(key);
                     }
                     Some(_) => {}
                     None => self.dedupe.release(&known.scope, &known.key).await?,
                 }
             }
+            let over = self.flights.by_keys(&wrong).await?.into_iter().filter(|flight| !flight.state.is_open());
+            let over: Vec<_> = over.map(|flight| Mark { flight, leader: String::new(), fresh_for: None }).collect();
             self.dedupe.mark(&over).await?;
             cursor = next;
             if cursor.is_none() {
@@ -228,7 +229,7 @@ impl Reconciler {
     /// Followers that wait for a run that has ended: a Redis that lost its last second parked them again, and their deliveries
     /// have been done.
     async fn end_parked(&self, queue: &Queue, parked: Vec<Parked>) -> Result<(), Error> {
-        let wanted: Vec<_> = parked
+        let wanted: BTreeSet<_> = parked
             .iter()
             .filter_map(|parked| read_parked_mark(&parked.mark))
             .map(|(flight, generation)| (flight.to_owned(), generation))
@@ -236,17 +237,13 @@ impl Reconciler {
         if wanted.is_empty() {
             return Ok(());
         }
-        let outcomes = self.flights.outcomes(&wanted).await?;
+        let outcomes = self.flights.all_told(&wanted).await?;
         let outcomes: HashMap<_, _> =
             outcomes.iter().map(|(flight, generation, outcome)| (parked_mark(flight, *generation), outcome)).collect();
-        let ends: Vec<_> = parked
-            .into_iter()
-            .filter_map(|parked| {
-                let outcome = outcomes.get(&parked.mark)?;
-                Some(parked_end(parked.id, parked.timestamp, parked.mark, outcome))
-            })
-            .collect();
-        queue.finish_parked(&ends, self.clock.now_ms()).await?;
+        for Parked { id, timestamp, mark } in parked {
+            let Some(outcome) = outcomes.get(&mark) else { continue };
+            queue.finish_parked(&[parked_end(id, timestamp, mark, outcome)], self.clock.now_ms()).await?;
+        }
         Ok(())
     }
 

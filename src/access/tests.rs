@@ -72,3 +72,18 @@ async fn under_an_idempotency_key_one_key_is_made() {
     assert_eq!(access.list().await.unwrap().len(), 1);
     assert!(access.verify(&keys[0].text()).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn a_key_that_was_not_made_closes_no_server() {
+    let (access, _dir) = access("", true).await;
+    let key = |fingerprint: &str| idempotency::Key {
+        principal: "open".to_owned(),
+        key: "k".to_owned(),
+        fingerprint: fingerprint.to_owned(),
+    };
+    let answer = StoredAnswer { status: 200, body: "{}".to_owned(), location: None };
+    idempotency::keep(&access.store, &key("a wish"), &answer).await.unwrap();
+    let new = NewKey::make("ci".to_owned(), vec![Scope::Admin]);
+    assert!(matches!(access.create(&new, Some((key("a key"), answer))).await.unwrap(), Some(Before::Reused)));
+    assert!(access.anonymous().await.unwrap().is_some());
+}

@@ -132,7 +132,7 @@ pub(super) struct Add {
     #[arg(long)]
     attempts: Option<u32>,
     /// The wait between attempts.
-    #[arg(long, value_name = "fixed:SPAN|exponential:SPAN", value_parser = backoff)]
+    #[arg(long, value_name = "fixed:SPAN|exponential:SPAN|NAME", value_parser = backoff)]
     backoff: Option<Value>,
     /// Put it in front of the jobs that wait.
     #[arg(long)]
@@ -330,7 +330,13 @@ pub(super) fn data(text: &str) -> Result<Box<RawValue>, String> {
 }
 
 pub(super) fn backoff(text: &str) -> Result<Value, String> {
-    let (kind, delay) = text.split_once(':').ok_or("expected fixed:SPAN or exponential:SPAN, such as fixed:1s")?;
+    let Some((kind, delay)) = text.split_once(':') else {
+        return match text {
+            "" | "fixed" | "exponential" => Err(format!("expected a span, such as {text}:1s")),
+            // One of the queue's own.
+            name => Ok(json!({"type": name})),
+        };
+    };
     if !matches!(kind, "fixed" | "exponential") {
         return Err(format!("\"{kind}\" is neither fixed nor exponential"));
     }
@@ -361,6 +367,8 @@ mod tests {
         let options = json!({"delay": 5000, "priority": 2, "backoff": {"type": "fixed", "delay": 1000}});
         let line = "add mail --name hi --data {\"a\":1} --delay 5s --priority 2 --backoff fixed:1s";
         assert_eq!(body(line), json!({"name": "hi", "data": {"a": 1}, "options": options}));
+        assert_eq!(body("add mail --backoff gentle"), json!({"options": {"backoff": {"type": "gentle"}}}));
+        assert!(backoff("fixed").is_err() && backoff("").is_err());
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(super) struct Set {
     #[arg(long)]
     attempts: Option<u32>,
     /// The wait between attempts.
-    #[arg(long, value_name = "fixed:SPAN|exponential:SPAN", value_parser = super::job::backoff)]
+    #[arg(long, value_name = "fixed:SPAN|exponential:SPAN|NAME", value_parser = super::job::backoff)]
     backoff: Option<Value>,
     /// Leave no trace of a run when it has completed.
     #[arg(long)]

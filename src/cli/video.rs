@@ -103,7 +103,7 @@ impl Request {
             body["refresh"] = true.into();
         }
         if let Some(age) = self.max_age {
-            body["max_age"] = age.0.as_secs().into();
+            body["max_age"] = (age.0.as_secs_f64().ceil() as u64).into();
         }
         let call = Call::post(&["v1", "videos"], &body).idempotency_key(self.idempotency_key.as_deref());
         let mut answer = client.send(call).await?;

@@ -3,6 +3,7 @@
 //! Keeps the origin of every value, so that an error names the place where it can be mended.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use figment::Figment;
@@ -10,7 +11,7 @@ use figment::error::Kind;
 use figment::value::{Dict, Value};
 
 use super::layer::{Flag, Layer, Origin, find, leaves};
-use super::settings::{Queue, Settings};
+use super::settings::{Processor, Queue, Settings, Span};
 use super::show::is_secret;
 use crate::text::{in_plain_words, plainly};
 
@@ -263,19 +264,34 @@ fn entries(values: &Dict, origins: &BTreeMap<String, Origin>, settings: &Setting
         entries.insert(key, Entry { value: json(value), origin });
     });
     for (name, queue) in &settings.queues.declared {
-        let Queue { concurrency, attempts, keep_completed, keep_failed, .. } = queue;
-        let numbers = [
-            ("concurrency", *concurrency as u64),
-            ("attempts", u64::from(*attempts)),
-            ("keep_completed", *keep_completed),
-            ("keep_failed", *keep_failed),
+        let Queue { concurrency, attempts, keep_completed, keep_failed, metrics, .. } = queue;
+        let mut in_force = vec![
+            ("concurrency", (*concurrency).into()),
+            ("attempts", (*attempts).into()),
+            ("keep_completed", (*keep_completed).into()),
+            ("keep_failed", (*keep_failed).into()),
+            ("metrics", (*metrics).into()),
         ];
-        for (field, number) in numbers {
-            let by_default = || Entry { value: number.into(), origin: Origin::Default };
+        if let Some(Processor::Command { time_limit, .. } | Processor::Http { time_limit, .. }) = &queue.processor {
+            in_force.push(("processor.time_limit", in_seconds(*time_limit)));
+        }
+        match &queue.dedupe {
+            Some(dedupe) => {
+                in_force.push(("dedupe.negative_ttl", in_seconds(dedupe.negative_ttl)));
+                in_force.push(("dedupe.cancel_when_abandoned", dedupe.cancel_when_abandoned.into()));
+            }
+            None => in_force.push(("groups.ahead", queue.groups.ahead.map_or(1, NonZeroU32::get).into())),
+        }
+        for (field, value) in in_force {
+            let by_default = || Entry { value, origin: Origin::Default };
             entries.entry(format!("queues.{name}.{field}")).or_insert_with(by_default);
         }
     }
     entries
+}
+
+fn in_seconds(span: Span) -> serde_json::Value {
+    format!("{}s", span.0.as_secs_f64()).into()
 }
 
 fn json(value: &Value) -> serde_json::Value {
@@ -288,7 +304,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::config::{Processor, Role};
+    use crate::config::Role;
 
     /// A folder with this `onetake.toml`, and options that read it.
     fn folder(toml: &str, environment: &[(&str, &str)]) -> (TempDir, Options) {
@@ -462,5 +478,6 @@ mod tests {
         let origins = loaded("[queues.mail]\n", &[]).origins;
         assert_eq!(origins["queues.mail.attempts"].value, 1);
         assert_eq!(origins["queues.mail.attempts"].origin, Origin::Default);
+        assert_eq!(origins["queues.mail.groups.ahead"].value, 1);
     }
 }

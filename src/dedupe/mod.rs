@@ -61,6 +61,8 @@ pub struct KnownKey {
     pub key: String,
     /// It believes a run to be open.
     pub is_open: bool,
+    /// Of the result that it serves.
+    pub result_generation: Option<i64>,
 }
 
 /// What the fast look found.
@@ -195,7 +197,8 @@ impl Dedupe {
     /// [`Error`] of Redis.
     pub async fn known_keys(&self, cursor: Option<&str>) -> Result<(Vec<KnownKey>, Option<String>), Error> {
         let page = self.redis.scan(cursor, &format!("{}:*dedupe:*", keys::escaped(&self.names.namespace)), 500).await?;
-        let looks = page.items.iter().map(|name| self.redis.hmget(name, &["scope", "key", "state"]));
+        let looks =
+            page.items.iter().map(|name| self.redis.hmget(name, &["scope", "key", "state", "result_generation"]));
         let mut known = Vec::new();
         for (name, look) in page.items.iter().zip(join_all(looks).await) {
             let fields = match look {
@@ -210,7 +213,8 @@ impl Dedupe {
                 && self.names.flight(&scope, &key) == *name
             {
                 let is_open = matches!(text(2).as_deref(), Some("pending" | "running"));
-                known.push(KnownKey { scope, key, is_open });
+                let result_generation = text(3).and_then(|text| text.parse().ok());
+                known.push(KnownKey { scope, key, is_open, result_generation });
             }
         }
         Ok((known, page.next))

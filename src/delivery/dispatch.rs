@@ -27,6 +27,8 @@ use crate::store::Query;
 
 /// How often a sending that may have arrived is repeated.
 const AMBIGUOUS_RESENDS: i64 = 2;
+/// How often SQL may refuse to write an outcome down before it is written without what came with it.
+const REFUSALS: u32 = 3;
 const SQL_AWAY: Duration = Duration::from_secs(1);
 
 /// Sends deliveries. Cheap to clone.
@@ -153,18 +155,17 @@ impl Deliveries {
     /// Tried until it holds: what was sent must not be sent again because SQL is away for a while.
     async fn mark(&self, mut mark: DeliveryMark) {
         let started = Instant::now();
-        let mut is_refused = false;
+        let mut refusals = 0;
         while let Err(error) = self.flights.mark_delivery(mark.clone()).await {
             warn!(%error, delivery = %mark.id, "could not mark delivery {}; trying again", mark.id);
-            if !error.is_repeatable() && !is_refused {
-                // What cannot be stored is not to come back for ever.
-                is_refused = true;
-                let reason = "its outcome could not be stored: see the log".to_owned();
-                mark = DeliveryMark { verdict: Verdict::Dead { reason, ambiguous: true }, with: Vec::new(), ..mark };
-                continue;
-            }
-            if is_refused || started.elapsed() > Duration::from_secs(60) {
+            refusals += u32::from(!error.is_repeatable());
+            if started.elapsed() > Duration::from_secs(60) || refusals > 2 * REFUSALS {
                 return;
+            }
+            if refusals == REFUSALS && !mark.with.is_empty() {
+                // What cannot be stored is not to come back for ever.
+                let reason = "it could not be stored: see the log".to_owned();
+                mark = DeliveryMark { verdict: Verdict::Dead { reason, ambiguous: false }, with: Vec::new(), ..mark };
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }

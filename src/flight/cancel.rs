@@ -16,7 +16,7 @@ pub enum Left {
     },
     /// Its delivery has ended, or it had left before.
     Final,
-    /// It was asked for by an order, which has been paid for it.
+    /// An order asked for it, and has been paid.
     OfAnOrder,
     Unknown,
 }
@@ -73,7 +73,10 @@ async fn leave(tx: &mut Tx, request: &str) -> Result<Left, Error> {
     let (flight_id, generation): (String, i64) = (row.get("flight_id")?, row.get("generation")?);
     let target: serde_json::Value = serde_json::from_str(&row.get::<String>("target")?).unwrap_or_default();
     if target.get(ORDER).is_some() {
-        return Ok(Left::OfAnOrder);
+        let paid = "-- flight.leave.order\nselect 1 as one from orders where request_id = $1 and state = 'paid'";
+        if tx.fetch_optional(query(paid).bind(request)).await?.is_some() {
+            return Ok(Left::OfAnOrder);
+        }
     }
     let flights = lock(tx, std::iter::once(flight_id.as_str())).await?;
     let Some(flight) = flights.get(&flight_id) else { return Ok(Left::Unknown) };

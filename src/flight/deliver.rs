@@ -82,6 +82,17 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Text in Postgres has no NUL; what others say may.
+    fn make_storable(&mut self) {
+        let (Self::Delivered { receipt: text }
+        | Self::Again { reason: text, .. }
+        | Self::Suppressed { reason: text }
+        | Self::Dead { reason: text, .. }) = self;
+        text.retain(|character| character != '\0');
+    }
+}
+
 /// A holder's report.
 #[derive(Clone)]
 pub struct DeliveryMark {
@@ -158,7 +169,8 @@ impl Flights {
     ///
     /// # Errors
     /// [`Error`] of the store: try again; the mark is safe to repeat.
-    pub async fn mark_delivery(&self, mark: DeliveryMark) -> Result<bool, Error> {
+    pub async fn mark_delivery(&self, mut mark: DeliveryMark) -> Result<bool, Error> {
+        mark.verdict.make_storable();
         self.marks.run(mark).await
     }
 

@@ -38,7 +38,7 @@ pub use deliver::{DeliveryAsk, DeliveryLease, DeliveryMark, LeaseAnswer, Verdict
 pub use finish::{Ending, Finish, Finished};
 pub use idempotency::Idempotency;
 pub use list::{DeliveryEvent, DeliveryView, FlightView, ListFilter};
-pub use sweep::{DueDelivery, DueRun, Retention, Snapshot};
+pub use sweep::{DueDelivery, DueRun, Retention, Snapshot, Standing};
 pub use view::RequestRow;
 
 /// Where a result is handed over.

@@ -1,6 +1,9 @@
 //! T8's half in SQL: what was left alone for too long, what Redis must be told again, and what may be forgotten.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+
+use serde_json::json;
 
 use super::cancel::id_rows;
 use super::claim::left;
@@ -22,6 +25,14 @@ pub struct Snapshot {
     pub result: Option<(String, i64, Millis)>,
     /// When the row was changed last: what is told to Redis is as of then.
     pub touched_at_ms: Millis,
+}
+
+/// A flight as far as Redis must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub is_open: bool,
+    /// Of the last good result.
+    pub result_generation: Option<i64>,
 }
 
 /// A run that should have a job in Redis.
@@ -239,12 +250,32 @@ impl Flights {
         found.iter().map(read_snapshot).collect()
     }
 
+    /// Of the flights of some keys, by scope and key: whether a run is open, and of which generation the result is.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn standings(&self, keys: &[(String, String)]) -> Result<HashMap<(String, String), Standing>, Error> {
+        let list: Vec<_> = keys.iter().map(|(scope, key)| json!({"scope": scope, "key": key})).collect();
+        let find = query(
+            "-- flight.standings
+            select scope, key, state, result_generation
+            from flights where (scope, key) in (select r.scope, r.key from {rows $1: scope text, key text} r)",
+        );
+        let found = self.store.fetch_all(find.bind(rows(&list))).await?;
+        let read = |row: &Row| {
+            let is_open = RunState::parse(&row.get::<String>("state")?)?.is_open();
+            let standing = Standing { is_open, result_generation: row.get("result_generation")? };
+            Ok(((row.get("scope")?, row.get("key")?), standing))
+        };
+        found.iter().map(read).collect()
+    }
+
     /// The flights of some keys as they are now.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn by_keys(&self, keys: &[(String, String)]) -> Result<Vec<Snapshot>, Error> {
-        let list: Vec<_> = keys.iter().map(|(scope, key)| serde_json::json!({"scope": scope, "key": key})).collect();
+        let list: Vec<_> = keys.iter().map(|(scope, key)| json!({"scope": scope, "key": key})).collect();
         let found = self
             .store
             .fetch_all(
@@ -259,19 +290,19 @@ impl Flights {
         found.iter().map(read_snapshot).collect()
     }
 
-    /// How generations of flights have ended, those that have.
+    /// How those of these generations of flights have ended that have, and of which nothing is to be delivered any more.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn outcomes(&self, generations: &[(String, i64)]) -> Result<Vec<(String, i64, Outcome)>, Error> {
-        let list: Vec<_> = generations
-            .iter()
-            .map(|(id, generation)| serde_json::json!({"id": id, "generation": generation}))
-            .collect();
+    pub async fn all_told(&self, generations: &BTreeSet<(String, i64)>) -> Result<Vec<(String, i64, Outcome)>, Error> {
+        let list: Vec<_> =
+            generations.iter().map(|(id, generation)| json!({"id": id, "generation": generation})).collect();
         let find = query(
-            "-- flight.outcomes
+            "-- flight.all_told
             select n.flight_id, n.generation, n.state, n.result, n.error
-            from runs n join {rows $1: id text, generation bigint} r on r.id = n.flight_id and r.generation = n.generation",
+            from runs n join {rows $1: id text, generation bigint} r on r.id = n.flight_id and r.generation = n.generation
+            where not exists (select 1 from deliveries d where d.flight_id = n.flight_id
+              and d.generation = n.generation and d.state in ('queued', 'leased'))",
         );
         let found = self.store.fetch_all(find.bind(rows(&list))).await?;
         found.iter().map(|row| Ok((row.get("flight_id")?, row.get("generation")?, Outcome::read(row)?))).collect()

@@ -19,7 +19,7 @@ use super::problem::{Code, Problem};
 use super::queues::find;
 use super::submit::Name;
 use super::view::to_json;
-use crate::catalog::Kind;
+use crate::catalog::{Entry, Kind};
 use crate::processor::given;
 use crate::queue::{Queue, Rule, Scheduler, State as JobState, Upsert};
 
@@ -151,8 +151,8 @@ impl SchedulerBody {
 }
 
 impl Wish {
-    fn upsert(self, id: String) -> Result<Upsert, Problem> {
-        self.options.check()?;
+    fn upsert(self, id: String, entry: Option<&Entry>) -> Result<Upsert, Problem> {
+        self.options.check(entry)?;
         if let Some(field) = self.options.of_one_job() {
             return Err(Problem::field(field, "this is not for the runs of a scheduler: leave it out"));
         }
@@ -243,7 +243,7 @@ pub(super) async fn set(
             "Onetake alone adds jobs to this queue; schedule them on the declared one",
         ));
     }
-    let upsert = wish.upsert(id)?;
+    let upsert = wish.upsert(id, state.intake.catalog().get(queue.name().as_str()))?;
     let now_ms = state.intake.flights().store().clock().now_ms();
     once(&state, &caller.principal, asked, &raw, async move {
         let upserted = queue.upsert_scheduler(&upsert, now_ms).await?;

@@ -53,7 +53,9 @@ pub fn parked_mark(flight: &str, generation: i64) -> String {
 /// The flight and the generation that a mark names.
 pub fn read_parked_mark(mark: &str) -> Option<(&str, i64)> {
     let (flight, generation) = mark.rsplit_once('-')?;
-    Some((flight, generation.parse().ok()?))
+    // Anything may stand there.
+    let is_id = flight.len() == 32 && flight.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some((flight, generation.parse().ok().filter(|_| is_id)?))
 }
 
 /// How a job ends that was parked under this mark, when its run has ended so.

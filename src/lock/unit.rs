@@ -26,8 +26,8 @@ use super::name::{Kind, LockName, in_order};
 use super::{Locks, until};
 use crate::store::{self, Committed, Guard, Relay, Tx};
 
-/// How long somebody may be inside of whom Redis knows nothing. Others stand at the database meanwhile, of all other servers
-/// no more than the gate is wide.
+/// How long one unit of work may be inside of which Redis knows nothing. Others stand at the database meanwhile: of all other
+/// servers no more than the gate is wide, and where somebody stands there, nobody hands on.
 const UNTOLD_FOR: Duration = Duration::from_millis(20);
 
 /// How a guarded unit of work ended.

@@ -57,7 +57,7 @@ local function read_jobs(ids, jobs)
     if not fields.err and #fields > 0 and not string.find(id, '^0:') then -- such ids are markers of very old versions
       if jobs.room > jobs.places and has_stalled(fields) then
         -- Should it kill this worker as well, none that was only taken ahead shall be blamed for it.
-        jobs.room = math.max(jobs.places, 0)
+        jobs.room, jobs.is_careful = math.max(jobs.places, 0), true
         if #taken >= jobs.room then
           break
         end

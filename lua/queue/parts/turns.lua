@@ -53,8 +53,10 @@ local function take_turns(jobs, room, places, now, pick_jobs)
     end
     if at > #ids and release_touched(now) then
       flush_wait()
-      if #ids < room then
-        local more = pick_jobs(room - #ids, places - #ids)
+      local most = jobs.is_careful and places or room
+      if #ids < most then
+        local more = pick_jobs(most - #ids, places - #ids)
+        jobs.is_careful = jobs.is_careful or more.is_careful
         for i, id in ipairs(more.ids) do
           ids[#ids + 1], hashes[#hashes + 1] = id, more.hashes[i]
         end

@@ -108,8 +108,8 @@ impl Wish {
             return Err(within(Problem::field("parent", "its parent is the job that it stands under; leave this out")));
         }
         let queue = plain(queues, &self.queue).map_err(within)?;
-        self.options.check().map_err(within)?;
         let entry = queues.catalog().get(queue.name().as_str());
+        self.options.check(entry).map_err(within)?;
         let job = Add {
             id: self.options.job_id().map(str::to_owned),
             name: self.name.map_or_else(|| queue.name().to_string(), |name| name.0),

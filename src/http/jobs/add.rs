@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::options::Options;
+use super::options::{BackoffWish, Options};
 use crate::catalog::{Entry, Kind};
 use crate::dedupe::KeyParts;
 use crate::delivery::webhook::UrlError;
@@ -24,7 +24,6 @@ use crate::id;
 use crate::intake::{Deliver, Submit, SubscriberSpec};
 use crate::processor::{Trace, given};
 use crate::queue::{Add, Queue};
-use crate::retry::Backoff;
 
 const LONGEST_KEY: usize = 512;
 
@@ -106,10 +105,10 @@ pub(in crate::http) async fn create(
     Json { value: mut wish, raw }: Json<Wish>,
 ) -> Result<Response, Problem> {
     let (queue, kind) = find(&state, &queue)?;
-    wish.options.check()?;
+    let entry = state.intake.catalog().get(queue.name().as_str());
+    wish.options.check(entry)?;
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     wish.trace = header("traceparent").and_then(|parent| Trace::parse(parent, header("tracestate")));
-    let entry = state.intake.catalog().get(queue.name().as_str());
     match kind {
         Kind::Work | Kind::Delivery => {
             Err(Problem::field("queue", "Onetake alone adds jobs to this queue; add them to the declared one"))
@@ -200,7 +199,7 @@ impl Wish {
             delay_ms: i64::try_from(options.delay).unwrap_or(0),
             priority: options.priority,
             attempts: options.attempts,
-            backoff: options.backoff.map(Backoff::from),
+            backoff: options.backoff.as_ref().map(BackoffWish::of_run).transpose()?,
             max_age_ms: dedupe.max_age.map(milliseconds),
             refresh: dedupe.refresh,
             subscriber: match self.subscriber {

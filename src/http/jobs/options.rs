@@ -52,36 +52,26 @@ pub(super) struct GroupWish {
 }
 
 /// Milliseconds, or by its parts.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "expected milliseconds, or an object of \"type\" (fixed, exponential), \"delay\" and \"jitter\""
-)]
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected milliseconds, or an object of \"type\", \"delay\" and \"jitter\"")]
 #[schema(as = NewJobBackoff)]
 pub(super) enum BackoffWish {
     Delay(u64),
     Parts(#[serde(deserialize_with = "object")] BackoffParts),
 }
 
-#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewJobBackoffParts)]
 pub(super) struct BackoffParts {
-    r#type: BackoffKind,
+    /// `fixed`; `exponential`; or the name of a table of waits (`backoffs` of the queue), which has neither delay nor jitter.
+    r#type: String,
     /// In milliseconds.
     #[serde(default)]
     delay: u64,
     /// Between 0 and 1: 0.3 takes up to 30 % off.
     #[serde(default)]
     jitter: f64,
-}
-
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = BackoffKind)]
-pub(super) enum BackoffKind {
-    Fixed,
-    Exponential,
 }
 
 /// True: none is kept; a number: the newest so many.
@@ -105,7 +95,7 @@ pub(super) struct KeepParts {
 impl Options {
     /// # Errors
     /// The first that no job can have.
-    pub(in crate::http) fn check(&self) -> Result<(), Problem> {
+    pub(in crate::http) fn check(&self, entry: Option<&Entry>) -> Result<(), Problem> {
         if self.delay > LONGEST_DELAY_MS {
             return Err(Problem::field("options.delay", "a delay is a year at most"));
         }
@@ -115,16 +105,11 @@ impl Options {
         if self.attempts.is_some_and(|attempts| attempts > MOST_ATTEMPTS) {
             return Err(Problem::field("options.attempts", format!("there are {MOST_ATTEMPTS} attempts at most")));
         }
-        match self.backoff {
-            Some(BackoffWish::Delay(ms)) if ms > LONGEST_DELAY_MS => {
+        match &self.backoff {
+            Some(BackoffWish::Delay(ms)) if *ms > LONGEST_DELAY_MS => {
                 return Err(Problem::field("options.backoff", "a backoff is a year at most"));
             }
-            Some(BackoffWish::Parts(parts)) if parts.delay > LONGEST_DELAY_MS => {
-                return Err(Problem::field("options.backoff.delay", "a backoff is a year at most"));
-            }
-            Some(BackoffWish::Parts(parts)) if !(0.0..=1.0).contains(&parts.jitter) => {
-                return Err(Problem::field("options.backoff.jitter", "a jitter is between 0 and 1"));
-            }
+            Some(BackoffWish::Parts(parts)) => parts.check(entry)?,
             _ => {}
         }
         if self.timeout.is_some_and(|timeout| timeout.get() > LONGEST_DELAY_MS) {
@@ -151,11 +136,14 @@ impl Options {
     /// As the queue stores them; what is not given is as the queue is declared.
     pub(in crate::http) fn for_queue(self, entry: Option<&Entry>) -> JobOptions {
         let declared = entry.map(|entry| (entry.settings.attempts, entry.settings.backoff));
-        let backoff = self.backoff.map(Backoff::from).or(declared.map(|(_, backoff)| backoff));
+        let backoff = match self.backoff {
+            Some(wish) => Some(wish.of_job()),
+            None => declared.map(|(_, backoff)| JobBackoff::Known(backoff)),
+        };
         let timeout = self.timeout.map(|timeout| ("timeout".to_owned(), timeout.get().into()));
         JobOptions {
             attempts: self.attempts.or(declared.map(|(attempts, _)| attempts)).unwrap_or(0),
-            backoff: backoff.filter(|backoff| *backoff != Backoff::NONE).map(JobBackoff::Known),
+            backoff: backoff.filter(|backoff| *backoff != JobBackoff::Known(Backoff::NONE)),
             delay_ms: i64::try_from(self.delay).unwrap_or(0),
             priority: self.priority,
             lifo: self.lifo,
@@ -168,19 +156,60 @@ impl Options {
     }
 }
 
-impl From<BackoffWish> for Backoff {
-    fn from(wish: BackoffWish) -> Self {
-        let span = |ms| Span(Duration::from_millis(ms));
-        match wish {
-            BackoffWish::Delay(ms) => Self::Fixed { delay: span(ms), jitter: 0.0 },
-            BackoffWish::Parts(BackoffParts { r#type: BackoffKind::Fixed, delay, jitter }) => {
-                Self::Fixed { delay: span(delay), jitter }
-            }
-            BackoffWish::Parts(BackoffParts { r#type: BackoffKind::Exponential, delay, jitter }) => {
-                Self::Exponential { delay: span(delay), jitter }
+impl BackoffWish {
+    fn of_job(self) -> JobBackoff {
+        match self {
+            Self::Delay(ms) => JobBackoff::Known(Backoff::Fixed { delay: span(ms), jitter: 0.0 }),
+            Self::Parts(parts) => parts.formula().map_or(JobBackoff::Custom(parts.r#type), JobBackoff::Known),
+        }
+    }
+
+    /// # Errors
+    /// A run waits by a formula: it has no name.
+    pub(super) fn of_run(&self) -> Result<Backoff, Problem> {
+        match self.clone().of_job() {
+            JobBackoff::Known(backoff) => Ok(backoff),
+            JobBackoff::Custom(_) => {
+                Err(Problem::field("options.backoff.type", "the backoff of a run is fixed or exponential"))
             }
         }
     }
+}
+
+impl BackoffParts {
+    /// None for a name.
+    fn formula(&self) -> Option<Backoff> {
+        let (delay, jitter) = (span(self.delay), self.jitter);
+        match self.r#type.as_str() {
+            "fixed" => Some(Backoff::Fixed { delay, jitter }),
+            "exponential" => Some(Backoff::Exponential { delay, jitter }),
+            _ => None,
+        }
+    }
+
+    fn check(&self, entry: Option<&Entry>) -> Result<(), Problem> {
+        if self.delay > LONGEST_DELAY_MS {
+            return Err(Problem::field("options.backoff.delay", "a backoff is a year at most"));
+        }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return Err(Problem::field("options.backoff.jitter", "a jitter is between 0 and 1"));
+        }
+        if self.formula().is_some() {
+            return Ok(());
+        }
+        if !entry.is_some_and(|entry| entry.settings.backoffs.contains_key(&self.r#type)) {
+            let detail = "a backoff is fixed, exponential, or one of the queue's own `backoffs`";
+            return Err(Problem::field("options.backoff.type", detail));
+        }
+        if self.delay > 0 || self.jitter > 0.0 {
+            return Err(Problem::field("options.backoff", "a table of waits has neither delay nor jitter"));
+        }
+        Ok(())
+    }
+}
+
+fn span(ms: u64) -> Span {
+    Span(Duration::from_millis(ms))
 }
 
 impl From<KeepWish> for Keep {

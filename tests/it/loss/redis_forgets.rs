@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Gate, all_served, ask_many};
 use crate::support::making::{Making, ask, until_delivered};
 use crate::support::on_each_store;
@@ -16,7 +18,39 @@ on_each_store!(
     a_wiped_redis_loses_neither_runs_nor_deliveries,
     a_wiped_redis_costs_no_attempt,
     forgotten_scripts_are_not_noticed,
+    a_result_of_before_is_not_served_by_a_redis_that_is_older_than_it_was,
 );
+
+async fn a_result_of_before_is_not_served_by_a_redis_that_is_older_than_it_was(kind: StoreKind) {
+    let making = Making::new();
+    let world = World::new(kind).await.making(&making);
+    let server = world.server().await;
+    let redis = &world.redis;
+    ask(&server, "Anna", "olga").await;
+    until_delivered(&server, "olga", 1).await;
+    let key = r#"onetake:dedupe:video:["anna","neutral","default"]"#;
+    let served = async || redis.ask(&["HGET", key, "result_generation"]).await.text().map(str::to_owned);
+    wait::until_true("Redis to have it", PATIENCE, async || served().await.as_deref() == Some("1")).await;
+    let before = redis.ask(&["HGETALL", key]).await;
+    // As a replica that took over has it, or a disk that lost the last second.
+    let is_older = async || {
+        redis.ask(&[vec!["HSET", key], before.texts()].concat()).await;
+        redis.ask(&["DEL", "onetake:instance"]).await;
+    };
+
+    let release = r#"/v1/dedupe/video/["anna","neutral","default"]/release"#;
+    server.post(release, json!({})).await.expect(200);
+    wait::until_true("Redis to have forgotten it", PATIENCE, async || served().await.is_none()).await;
+    is_older().await;
+    wait::until_true("it to be forgotten again", PATIENCE, async || served().await.is_none()).await;
+
+    assert_eq!(ask(&server, "Anna", "ivan").await["status"], "queued");
+    until_delivered(&server, "ivan", 1).await;
+    wait::until_true("Redis to have the new one", PATIENCE, async || served().await.as_deref() == Some("2")).await;
+    redis.ask(&["DEL", key]).await;
+    is_older().await;
+    wait::until_true("the new one to be told again", PATIENCE, async || served().await.as_deref() == Some("2")).await;
+}
 
 const NAMES: usize = 20;
 const EACH: usize = 5;

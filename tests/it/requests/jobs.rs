@@ -17,6 +17,7 @@ const QUEUES: &str = r#"
 processor = { kind = "builtin", name = "echo" }
 [queues.doomed]
 processor = { kind = "builtin", name = "fail" }
+backoffs = { gentle = ["150ms", "250ms"] }
 [queues.slow]
 processor = { kind = "builtin", name = "sleep" }
 "#;
@@ -87,6 +88,25 @@ async fn a_failing_job_is_retried_with_backoff_and_then_fails() {
     assert!(took >= 300, "{took} ms");
     let once = add(&server, "doomed", json!({"data": {}})).await;
     assert_eq!(until_state(&server, &once, "failed").await["attempts_made"], 1);
+}
+
+#[tokio::test]
+async fn a_job_may_name_one_of_its_queue_s_tables_of_waits() {
+    let (_world, server) = start().await;
+    let gentle = json!({"attempts": 3, "backoff": {"type": "gentle"}});
+    let path = add(&server, "doomed", json!({"data": {}, "options": gentle})).await;
+    let job = until_state(&server, &path, "failed").await;
+    let took = job["finished_on"].as_i64().unwrap() - job["timestamp"].as_i64().unwrap();
+    assert!(took >= 400, "{took} ms");
+    for (queue, backoff, field) in [
+        ("doomed", json!({"type": "rough"}), "options.backoff.type"),
+        ("echo", json!({"type": "gentle"}), "options.backoff.type"),
+        ("doomed", json!({"type": "gentle", "delay": 1}), "options.backoff"),
+    ] {
+        let wish = json!({"data": 1, "options": {"backoff": backoff}});
+        let refused = server.post(&format!("/v1/queues/{queue}/jobs"), wish).await;
+        assert_eq!(refused.expect(422)["field"], field);
+    }
 }
 
 #[tokio::test]
