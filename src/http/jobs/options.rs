@@ -170,7 +170,7 @@ impl BackoffWish {
         match self.clone().of_job() {
             JobBackoff::Known(backoff) => Ok(backoff),
             JobBackoff::Custom(_) => {
-                Err(Problem::field("options.backoff.type", "the backoff of a run is fixed or exponential"))
+                Err(Problem::field("options.backoff", "the backoff of a run is fixed or exponential"))
             }
         }
     }
@@ -199,7 +199,7 @@ impl BackoffParts {
         }
         if !entry.is_some_and(|entry| entry.settings.backoffs.contains_key(&self.r#type)) {
             let detail = "a backoff is fixed, exponential, or one of the queue's own `backoffs`";
-            return Err(Problem::field("options.backoff.type", detail));
+            return Err(Problem::field("options.backoff", detail));
         }
         if self.delay > 0 || self.jitter > 0.0 {
             return Err(Problem::field("options.backoff", "a table of waits has neither delay nor jitter"));

@@ -99,8 +99,8 @@ async fn a_job_may_name_one_of_its_queue_s_tables_of_waits() {
     let took = job["finished_on"].as_i64().unwrap() - job["timestamp"].as_i64().unwrap();
     assert!(took >= 400, "{took} ms");
     for (queue, backoff, field) in [
-        ("doomed", json!({"type": "rough"}), "options.backoff.type"),
-        ("echo", json!({"type": "gentle"}), "options.backoff.type"),
+        ("doomed", json!({"type": "rough"}), "options.backoff"),
+        ("echo", json!({"type": "gentle"}), "options.backoff"),
         ("doomed", json!({"type": "gentle", "delay": 1}), "options.backoff"),
     ] {
         let wish = json!({"data": 1, "options": {"backoff": backoff}});
