@@ -13,6 +13,7 @@ use crate::support::world::World;
 on_each_store!(
     a_release_ends_the_run_tells_everyone_and_frees_the_key,
     a_release_without_redis_leaves_no_stale_answer_in_it,
+    a_late_word_of_a_release_does_not_end_the_next_run,
 );
 
 async fn release(api: &Api, request: &Value) -> Value {
@@ -48,6 +49,32 @@ async fn a_release_ends_the_run_tells_everyone_and_frees_the_key(kind: StoreKind
     until_settled(&world.store).await;
     assert_eq!(world.store.texts("select state from runs order by generation").await, ["cancelled", "succeeded"]);
     assert_eq!(world.store.numbers("select count(*) from mailbox").await, [3]);
+}
+
+/// It names the flight, which has a new run by now.
+async fn a_late_word_of_a_release_does_not_end_the_next_run(kind: StoreKind) {
+    let gate = Gate::new();
+    let mut world = World::new(kind).await;
+    world.setup = world.setup.config(&gate.config("attempts = 1"));
+    let server = world.server().await;
+    ask(&server, "Anna", "olga").await;
+    gate.until_begun(1).await;
+    let program = gate.program();
+    let flight = world.store.texts("select id from flights").await.remove(0);
+    for what in ["released", "cancelled"] {
+        let heard = world.redis.ask(&["PUBLISH", "onetake:wake", &format!("{flight} {what}")]).await;
+        assert!(heard.number() >= 1, "the server listens");
+    }
+    // What a server hears it has dealt with long before two renewals.
+    let lease = "select lease_until_ms from flights";
+    let before = world.store.numbers(lease).await[0];
+    wait::until_true("its lease to be renewed", PATIENCE, async || {
+        world.store.numbers(lease).await[0] > before + 1_000 || is_gone(program)
+    })
+    .await;
+    assert!(!is_gone(program), "it goes on");
+    gate.open();
+    assert_eq!(until_delivered(&server, "olga", 1).await[0]["kind"], "result");
 }
 
 async fn a_release_without_redis_leaves_no_stale_answer_in_it(kind: StoreKind) {
