@@ -52,7 +52,8 @@ where
         tokio::spawn(parts.publisher.clone().drive(to_publish, parts.flights.clone(), parts.dedupe.clone()));
     // Both go on until all others have come to an end: what is in hand is held, and what is told is published.
     let lease = &parts.settings.runner;
-    let renewing = tokio::spawn(parts.holds.clone().keep_renewing(parts.flights.clone(), lease.lease.0, lease.renew.0));
+    let mut renewing =
+        tokio::spawn(parts.holds.clone().keep_renewing(parts.flights.clone(), lease.lease.0, lease.renew.0));
     spawn(&mut tasks, "wakes", pass_wakes(&parts, stop.clone()));
     spawn(&mut tasks, "locks", parts.locks.clone().keep(stop.clone()));
     for tender in parts.group_tenders() {
@@ -105,6 +106,7 @@ where
         () = told_to_stop() => None,
         // A task that ends by itself takes the server down: half a server is worse than none.
         Some(ended) = tasks.join_next() => Some(ended),
+        ended = &mut renewing => Some(ended.map(|()| "leases")),
     };
     if let Some(ended) = &failed {
         error!(task = ?ended, "a part of the server ended; stopping");
