@@ -147,6 +147,11 @@ pub fn derived_id(parts: &[&str]) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
 }
 
+/// Whether a text can be an id of ours: of a request, a delivery or another row.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Whether an id of ours was made by [`derived_id`].
 pub fn is_derived(id: &str) -> bool {
     // The digit in which a UUID says how it was made.

@@ -1,7 +1,7 @@
 //! T6 and T8: looks after what others left behind, so that nothing acknowledged is ever forgotten.
 //!
-//! Every step is repeatable, and bounded but for the sweep, which walks through all keys once an hour; several servers may do it side by side. SQL is read and Redis corrected, never the
-//! other way round.
+//! Every step is repeatable, and bounded but for the sweep, which walks through all keys once an hour; several servers may do
+//! it side by side. SQL is read and Redis corrected, never the other way round.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -165,7 +165,7 @@ impl Reconciler {
         Ok(is_new || has_changed)
     }
 
-    /// Every key of which Redis knows is compared with SQL: what it believes to be open, and results that were released.
+    /// Every key of which Redis knows is compared with SQL: what it believes to be open, and whose result it serves.
     async fn sweep(&self) -> Result<(), Error> {
         let mut cursor: Option<String> = None;
         loop {

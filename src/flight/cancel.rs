@@ -16,8 +16,6 @@ pub enum Left {
     },
     /// Its delivery has ended, or it had left before.
     Final,
-    /// An order asked for it, and has been paid.
-    OfAnOrder,
     Unknown,
 }
 
@@ -32,8 +30,6 @@ pub enum Released {
     Unknown,
 }
 
-/// In a subscription's target: the order that made it.
-pub const ORDER: &str = "order";
 const ABANDONED: &str = "everyone who asked has left";
 
 impl Flights {
@@ -68,16 +64,9 @@ impl Flights {
 }
 
 async fn leave(tx: &mut Tx, request: &str) -> Result<Left, Error> {
-    let find = "-- flight.leave.find\nselect flight_id, generation, state, target from subscriptions where id = $1";
+    let find = "-- flight.leave.find\nselect flight_id, generation, state from subscriptions where id = $1";
     let Some(row) = tx.fetch_optional(query(find).bind(request)).await? else { return Ok(Left::Unknown) };
     let (flight_id, generation): (String, i64) = (row.get("flight_id")?, row.get("generation")?);
-    let target: serde_json::Value = serde_json::from_str(&row.get::<String>("target")?).unwrap_or_default();
-    if target.get(ORDER).is_some() {
-        let paid = "-- flight.leave.order\nselect 1 as one from orders where request_id = $1 and state = 'paid'";
-        if tx.fetch_optional(query(paid).bind(request)).await?.is_some() {
-            return Ok(Left::OfAnOrder);
-        }
-    }
     let flights = lock(tx, std::iter::once(flight_id.as_str())).await?;
     let Some(flight) = flights.get(&flight_id) else { return Ok(Left::Unknown) };
     // Under the flight's lock, as a run that ended meanwhile has made the delivery; locked itself, as a sender takes it

@@ -19,6 +19,7 @@ mod finish;
 mod idempotency;
 mod list;
 mod opening;
+mod retention;
 mod subscribe;
 mod sweep;
 mod view;
@@ -32,13 +33,14 @@ use crate::clock::Millis;
 use crate::store::{Batch, Error, Row, Store, Tx};
 
 pub use accept::{Accepted, Answer, Ask, NewSubscription, RunSpec, Status};
-pub use cancel::{Left, ORDER, Released};
+pub use cancel::{Left, Released};
 pub use claim::{Claim, ClaimAsk, Claimed, Held};
 pub use deliver::{DeliveryAsk, DeliveryLease, DeliveryMark, LeaseAnswer, Verdict};
 pub use finish::{Ending, Finish, Finished};
 pub use idempotency::Idempotency;
 pub use list::{DeliveryEvent, DeliveryView, FlightView, ListFilter};
-pub use sweep::{DueDelivery, DueRun, Retention, Snapshot, Standing};
+pub use retention::Retention;
+pub use sweep::{DueDelivery, DueRun, Snapshot, Standing};
 pub use view::RequestRow;
 
 /// Where a result is handed over.

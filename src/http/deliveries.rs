@@ -9,10 +9,11 @@ use super::AppState;
 use super::auth::{Caller, Operate, Read};
 use super::idempotency::{Answer, Asked, once};
 use super::input::{Path, Query, Raw, Text};
-use super::page::{Cursor, Limit, Page, fill, is_id};
+use super::page::{Cursor, Limit, Page, fill};
 use super::problem::{Code, Problem};
 use super::view::{DeliveryBody, to_json};
 use crate::flight::{DueDelivery, ListFilter};
+use crate::id::is_id;
 use crate::publish::Publish;
 
 const STATES: [&str; 5] = ["queued", "leased", "delivered", "suppressed", "dead"];

@@ -10,11 +10,12 @@ use super::AppState;
 use super::auth::{Admin, Caller};
 use super::idempotency::{Answer, Asked, once, replay, reused};
 use super::input::{Json, Path, Raw};
-use super::page::{Page, is_id};
+use super::page::Page;
 use super::problem::{Code, Problem};
 use super::submit::Name;
 use super::view::{rfc3339, to_json};
 use crate::access::{NewKey, Scope};
+use crate::id::is_id;
 use crate::idempotency::Before;
 
 #[derive(Deserialize, ToSchema)]

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::clock::Millis;
+use crate::id::is_id;
 use crate::store;
 
 /// Where to go on, and how many items at most.
@@ -96,11 +97,6 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The cursor of the next page; nothing on the last one.
     pub next: Option<String>,
-}
-
-/// Whether a text can be the id of a request, a delivery or another row.
-pub fn is_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Fills a page with those rows that `keep` wants. `fetch` reads rows before an id, newest first.

@@ -16,10 +16,11 @@ use super::AppState;
 use super::auth::{Caller, Enqueue, Read};
 use super::idempotency::{Answer, Asked, once};
 use super::input::{Path, Query, Raw, Text};
-use super::page::{Cursor, Limit, Page, fill, is_id};
+use super::page::{Cursor, Limit, Page, fill};
 use super::problem::{Code, Problem};
 use super::view::{RequestBody, to_json};
 use crate::flight::Left;
+use crate::id::is_id;
 use crate::intake::{RequestState, RequestView};
 use crate::text::hex;
 
@@ -150,13 +151,14 @@ pub(super) async fn leave(
     let id = check_id(id)?;
     let server = state.clone();
     once(&state, &caller.principal, asked, &raw, async move {
+        if server.workloads.orders.is_paid_for(&id).await? {
+            let detail = "an order was paid for this request: refund the order instead";
+            return Err(Problem::new(Code::RequestFinal, detail));
+        }
         match server.intake.leave(&id).await? {
             Left::Left { .. } => {
                 let view = server.intake.request(&id).await?.ok_or_else(unknown)?;
                 Ok(Answer::ok(RequestBody::of(&view, &server.base).to_json()))
-            }
-            Left::OfAnOrder => {
-                Err(Problem::new(Code::RequestFinal, "an order was paid for this request: refund the order instead"))
             }
             Left::Final => Err(Problem::new(Code::RequestFinal, "it was delivered, is being delivered, or was left")),
             Left::Unknown => Err(unknown()),

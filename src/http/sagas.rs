@@ -10,9 +10,10 @@ use super::AppState;
 use super::auth::{Caller, Operate, Read};
 use super::idempotency::{Answer, Asked, write};
 use super::input::{Json, Path, Query, Text};
-use super::page::{Cursor, Limit, Page, fill, is_id};
+use super::page::{Cursor, Limit, Page, fill};
 use super::problem::Problem;
 use super::view::{raw, rfc3339, to_json};
+use crate::id::is_id;
 use crate::saga::{Decision, Resolve, SagaEvent, SagaFilter, SagaView, UNKNOWN};
 use crate::text::Reason;
 

@@ -54,8 +54,10 @@ pub fn parked_mark(flight: &str, generation: i64) -> String {
 pub fn read_parked_mark(mark: &str) -> Option<(&str, i64)> {
     let (flight, generation) = mark.rsplit_once('-')?;
     // Anything may stand there.
-    let is_id = flight.len() == 32 && flight.bytes().all(|byte| byte.is_ascii_hexdigit());
-    Some((flight, generation.parse().ok().filter(|_| is_id)?))
+    if !id::is_id(flight) {
+        return None;
+    }
+    Some((flight, generation.parse().ok()?))
 }
 
 /// How a job ends that was parked under this mark, when its run has ended so.

@@ -65,6 +65,15 @@ impl Orders {
         Ok(Some(order))
     }
 
+    /// Whether an order asked for this request, was paid, and owes its user the video.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn is_paid_for(&self, request: &str) -> Result<bool, Error> {
+        let paid = "-- order.paid_for\nselect 1 as one from orders where request_id = $1 and state = 'paid'";
+        Ok(self.store.fetch_optional(query(paid).bind(request)).await?.is_some())
+    }
+
     /// Payments in the order of their numbers: above all those that are `unknown` or `stuck`.
     ///
     /// # Errors

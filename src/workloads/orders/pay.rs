@@ -15,7 +15,7 @@ use super::refund::give_back;
 use super::{Orders, QUEUE};
 use crate::dedupe::KeyParts;
 use crate::fault;
-use crate::flight::{Accepted, Answer, Ask, Flights, ORDER, RunSpec};
+use crate::flight::{Accepted, Answer, Ask, Flights, RunSpec};
 use crate::id::{self, QueueName};
 use crate::intake::{Submit, SubscriberSpec};
 use crate::store::{Error, Tx, query};
@@ -220,7 +220,7 @@ impl Orders {
             idempotency: None,
         };
         let request = id::derived_id(&[QUEUE, &order.id]);
-        let ask = self.intake.prepare(&submit, request, (ORDER, &order.id)).map_err(|e| broken(e.to_string()))?;
+        let ask = self.intake.prepare(&submit, request, ("order", &order.id)).map_err(|e| broken(e.to_string()))?;
         // A failure that is remembered for others will not do for somebody who has paid.
         Ok(Ask { despite_failure: true, ..ask })
     }

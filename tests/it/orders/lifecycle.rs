@@ -17,6 +17,7 @@ on_each_store!(
     a_payment_that_was_begun_in_time_is_still_applied,
     a_video_that_cannot_be_made_gives_the_money_back,
     two_orders_of_one_user_are_each_delivered,
+    the_request_of_a_paid_order_is_not_left,
 );
 
 async fn many_orders_of_one_name_are_paid_made_once_and_fulfilled(kind: StoreKind) {
@@ -175,4 +176,20 @@ async fn two_orders_of_one_user_are_each_delivered(kind: StoreKind) {
     }
     assert_eq!(until_delivered(&server, "olga", 2).await.len(), 2);
     assert_eq!(shop.making.runs(), ["Anna"]);
+}
+
+async fn the_request_of_a_paid_order_is_not_left(kind: StoreKind) {
+    let mut shop = Shop::new(kind).await;
+    let gate = shop.making.file("gate");
+    let script = format!("while [ ! -e {} ]; do sleep 0.05; done; echo '{{\"made\":true}}'", gate.display());
+    shop.world.setup = shop.world.setup.clone().config(&shop.making.config(&script, ""));
+    let server = shop.server().await;
+    let placed = order(&server, "Anna", "olga").await;
+    shop.pay(&server, &placed).await;
+    let paid = until_state(&server, &placed, "paid").await;
+    let refused = server.delete(&format!("/v1/requests/{}", text(&paid, "request"))).await;
+    assert_eq!(refused.expect(409)["code"], "request_final");
+    std::fs::write(&gate, "").expect("our folder can be written");
+    until_state(&server, &placed, "fulfilled").await;
+    until_delivered(&server, "olga", 1).await;
 }

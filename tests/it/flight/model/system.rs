@@ -217,7 +217,6 @@ impl<'b> System<'b> {
         Ok(match left {
             Left::Left { cancelled, .. } => format!("left{}", if cancelled { ", the last" } else { "" }),
             Left::Final => "final".into(),
-            Left::OfAnOrder => "of an order".into(),
             Left::Unknown => "unknown".into(),
         })
     }
