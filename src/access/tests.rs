@@ -53,15 +53,15 @@ async fn a_key_has_its_scopes_and_ends_when_it_is_revoked() {
     assert!(access.list().await.unwrap()[0].revoked_at_ms.is_some());
 }
 
+/// The same idempotency key, for this request.
+fn asked(fingerprint: &str) -> idempotency::Key {
+    idempotency::Key { principal: "admin".into(), key: "k".into(), fingerprint: fingerprint.into() }
+}
+
 /// A death after the commit, or another server: whoever comes with the key again makes no second one.
 #[tokio::test]
 async fn under_an_idempotency_key_one_key_is_made() {
     let (access, _dir) = access("", true).await;
-    let asked = |fingerprint: &str| idempotency::Key {
-        principal: "admin".to_owned(),
-        key: "k".to_owned(),
-        fingerprint: fingerprint.to_owned(),
-    };
     let answer = |key: &NewKey| StoredAnswer { status: 201, body: key.id.clone(), location: None };
     let keys = [(); 3].map(|()| NewKey::make("ci".to_owned(), vec![Scope::Admin]));
     assert!(access.create(&keys[0], Some((asked("a"), answer(&keys[0])))).await.unwrap().is_none());
@@ -76,14 +76,9 @@ async fn under_an_idempotency_key_one_key_is_made() {
 #[tokio::test]
 async fn a_key_that_was_not_made_closes_no_server() {
     let (access, _dir) = access("", true).await;
-    let key = |fingerprint: &str| idempotency::Key {
-        principal: "open".to_owned(),
-        key: "k".to_owned(),
-        fingerprint: fingerprint.to_owned(),
-    };
     let answer = StoredAnswer { status: 200, body: "{}".to_owned(), location: None };
-    idempotency::keep(&access.store, &key("a wish"), &answer).await.unwrap();
+    idempotency::keep(&access.store, &asked("a wish"), &answer).await.unwrap();
     let new = NewKey::make("ci".to_owned(), vec![Scope::Admin]);
-    assert!(matches!(access.create(&new, Some((key("a key"), answer))).await.unwrap(), Some(Before::Reused)));
+    assert!(matches!(access.create(&new, Some((asked("a key"), answer))).await.unwrap(), Some(Before::Reused)));
     assert!(access.anonymous().await.unwrap().is_some());
 }

@@ -2,23 +2,20 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::client::{Answer, Call, Client};
+use super::client::{Call, Client};
 use super::import::{self, Format, Item};
+use super::request::{came_to, is_final, outcome};
 use super::{Context, Misused};
 use crate::config::Span;
 
 /// How many items ride in one call.
 const BATCH: usize = 500;
-
-/// The longest that one call asks the server to wait; longer waits are several calls.
-const LONGEST_WAIT: u64 = 30;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -116,42 +113,10 @@ impl Request {
             Some("failed") => {
                 bail!("the video could not be made: {}", answer.value["error"].as_str().unwrap_or("no reason given"))
             }
-            Some(state) if self.wait.is_some() => came_to(state, &answer.value),
+            _ if self.wait.is_some() => came_to(&answer.value),
             _ => Ok(()),
         }
     }
-}
-
-/// For who has waited: a failure, unless there is a result.
-pub(super) fn came_to(state: &str, request: &Value) -> anyhow::Result<()> {
-    match state {
-        "ready" => Ok(()),
-        "failed" => bail!("it could not be made: {}", request["error"].as_str().unwrap_or("no reason given")),
-        _ if is_final(request) => bail!("it was not made: the request is {state}"),
-        _ => bail!("it is still {state}"),
-    }
-}
-
-/// The request `id` when it is over, or as it stands after `seconds`.
-pub(super) async fn outcome(client: &Client, id: &str, seconds: u64) -> anyhow::Result<Answer> {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    let spinner = ProgressBar::new_spinner().with_message("waiting");
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    loop {
-        let asked = Instant::now();
-        let left = deadline.saturating_duration_since(asked).as_secs_f64().ceil() as u64;
-        let answer = client.send(Call::get(&["v1", "requests", id]).wait(left.min(LONGEST_WAIT))).await?;
-        if is_final(&answer.value) || Instant::now() >= deadline {
-            spinner.finish_and_clear();
-            return Ok(answer);
-        }
-        // A server that does not wait as long as it was asked must not be hammered.
-        tokio::time::sleep(Duration::from_millis(200).saturating_sub(asked.elapsed())).await;
-    }
-}
-
-fn is_final(view: &Value) -> bool {
-    matches!(view["state"].as_str(), Some("ready" | "failed" | "cancelled" | "left"))
 }
 
 impl Import {
@@ -221,17 +186,6 @@ mod tests {
 
     use super::*;
     use crate::cli::client::testing::client;
-
-    #[test]
-    fn whoever_waited_for_nothing_is_told_by_the_exit_code() {
-        assert!(came_to("ready", &json!({"state": "ready"})).is_ok());
-        for (state, told) in
-            [("failed", "no paint"), ("cancelled", "cancelled"), ("left", "left"), ("running", "still")]
-        {
-            let error = came_to(state, &json!({"state": state, "error": "no paint"})).unwrap_err();
-            assert!(error.to_string().contains(told), "{error}");
-        }
-    }
 
     fn items(count: usize) -> Vec<Item> {
         let text: String = (0..count).map(|n| format!("n{n},f{n}\n")).collect();
