@@ -3,6 +3,7 @@
 //! Everything here ends with its test: by `Drop`, and by the kernel (parent-death signal) where the test itself is killed.
 
 pub mod board;
+pub mod certificates;
 pub mod cloudpayments;
 pub mod cluster;
 pub mod http;

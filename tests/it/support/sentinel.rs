@@ -2,6 +2,7 @@
 
 use tempfile::TempDir;
 
+use super::certificates::Certificates;
 use super::port::Port;
 use super::process::{Launch, Process};
 use super::redis::{Kind, RedisServer};
@@ -15,6 +16,8 @@ pub const SERVICE: &str = "jobs";
 pub struct Sentinels {
     pub replica: RedisServer,
     ports: Vec<Port>,
+    /// Where the master and the sentinels are reached by TLS, if they are: the master first.
+    tls: Vec<Port>,
     _folder: TempDir,
     _processes: Vec<Process>,
 }
@@ -22,19 +25,38 @@ pub struct Sentinels {
 impl Sentinels {
     /// The master, and what stands around it.
     pub async fn start() -> (RedisServer, Self) {
+        Self::start_with(None).await
+    }
+
+    /// With certificates, all of them talk to each other and to clients over TLS, and ask for the clients' own.
+    pub async fn start_with(certificates: Option<&Certificates>) -> (RedisServer, Self) {
+        let secure = |port: &Port| match certificates {
+            Some(certificates) => {
+                let replication = ["--tls-replication", "yes"].map(str::to_owned);
+                certificates.args(port, "yes").into_iter().chain(replication).collect()
+            }
+            None => Vec::new(),
+        };
         // A replica that cannot follow at once is to be sent everything anew: with so little, that is quicker.
-        let master = RedisServer::start_as(Kind { durable: true, args: soon(), ..Kind::default() }).await;
-        let of = ["--replicaof".to_owned(), "127.0.0.1".to_owned(), master.port().to_string()];
-        let args = soon().into_iter().chain(of).collect();
-        let replica = RedisServer::start_as(Kind { durable: true, args, ..Kind::default() }).await;
+        let kind = |more: Vec<String>| Kind { durable: true, args: soon().chain(more).collect(), ..Kind::default() };
+        let tls: Vec<Port> = certificates.iter().flat_map(|_| (0..5).map(|_| Port::reserve())).collect();
+        let master = RedisServer::start_as(kind(tls.first().map(secure).unwrap_or_default())).await;
+        let master_port = tls.first().map_or_else(|| master.port(), |port| port.number);
+        let of = ["--replicaof".to_owned(), "127.0.0.1".to_owned(), master_port.to_string()];
+        let more = tls.last().map(secure).unwrap_or_default().into_iter().chain(of).collect();
+        let replica = RedisServer::start_as(kind(more)).await;
         wait::until_true("the replica to follow", PATIENCE, async || {
             replica.ask(&["INFO", "replication"]).await.text().unwrap_or_default().contains("master_link_status:up")
         })
         .await;
         let folder = TempDir::with_prefix("onetake-sentinels-").expect("the temporary folder can be written");
         let ports: Vec<Port> = (0..3).map(|_| Port::reserve()).collect();
-        let processes = ports.iter().map(|port| sentinel(port, &folder, master.port())).collect();
-        let sentinels = Self { replica, ports, _folder: folder, _processes: processes };
+        let processes = ports.iter().enumerate().map(|(place, port)| {
+            let more = certificates.map(|files| files.lines(&tls[place + 1]) + "tls-replication yes\n");
+            sentinel(port, &folder, master_port, &more.unwrap_or_default())
+        });
+        let processes = processes.collect();
+        let sentinels = Self { replica, ports, tls, _folder: folder, _processes: processes };
         sentinels.until_they_agree().await;
         (master, sentinels)
     }
@@ -54,9 +76,11 @@ impl Sentinels {
     }
 
     pub fn url(&self) -> String {
-        let [one, two, three] = [0, 1, 2].map(|place| self.ports[place].number);
+        let (scheme, ports) =
+            if self.tls.is_empty() { ("redis-sentinel", &self.ports[..]) } else { ("rediss-sentinel", &self.tls[1..]) };
+        let [one, two, three] = [0, 1, 2].map(|place| ports[place].number);
         format!(
-            "redis-sentinel://127.0.0.1:{one}/0?node=127.0.0.1:{two}&node=127.0.0.1:{three}&sentinelServiceName={SERVICE}"
+            "{scheme}://127.0.0.1:{one}/0?node=127.0.0.1:{two}&node=127.0.0.1:{three}&sentinelServiceName={SERVICE}"
         )
     }
 
@@ -78,16 +102,16 @@ impl Sentinels {
     }
 }
 
-fn soon() -> Vec<String> {
-    ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"].map(str::to_owned).to_vec()
+fn soon() -> impl Iterator<Item = String> {
+    ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"].into_iter().map(str::to_owned)
 }
 
-fn sentinel(port: &Port, folder: &TempDir, master: u16) -> Process {
+fn sentinel(port: &Port, folder: &TempDir, master: u16, more: &str) -> Process {
     // A sentinel writes what it learns into its file.
     let file = folder.path().join(format!("{}.conf", port.number));
     let config = format!(
         "bind 127.0.0.1\nport {}\ndir {}\nsentinel monitor {SERVICE} 127.0.0.1 {master} 2\n\
-         sentinel down-after-milliseconds {SERVICE} 3000\nsentinel failover-timeout {SERVICE} 10000\n",
+         sentinel down-after-milliseconds {SERVICE} 3000\nsentinel failover-timeout {SERVICE} 10000\n{more}",
         port.number,
         folder.path().display()
     );

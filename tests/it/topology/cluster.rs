@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use crate::loss::{Gate, all_served, ask_many, until_redis_is};
 use crate::support::cluster::Cluster;
 use crate::support::making::{Making, ask, until_delivered, until_settled};
 use crate::support::on_each_store;
@@ -16,7 +17,7 @@ use crate::support::world::World;
 
 use super::redis_finding;
 
-on_each_store!(with_a_hash_tag_in_the_prefix_everything_works);
+on_each_store!(with_a_hash_tag_in_the_prefix_everything_works, a_master_that_dies_loses_nothing_that_was_acknowledged);
 
 /// A world on a new cluster. Its own Redis stands beside it and is used by nobody.
 async fn world(kind: StoreKind) -> (Cluster, World) {
@@ -157,6 +158,44 @@ async fn a_slot_that_moves_stops_its_queue_and_loses_no_job() {
     wait::until_true("the queue to be found again", PATIENCE, async || add().await == 201).await;
     assert_eq!(cluster.ask(&["LLEN", "{bull}:held:wait"]).await.number(), 2);
     work_through(&server, &Names::PLAIN).await;
+}
+
+async fn a_master_that_dies_loses_nothing_that_was_acknowledged(kind: StoreKind) {
+    let gate = Gate::new();
+    let (mut cluster, mut world) = world(kind).await;
+    let place = cluster.owner("{bull}").await;
+    let replica = cluster.replica_of(place).await;
+    let mail = "[queues.mail]\nprocessor = { kind = \"builtin\", name = \"echo\" }\n";
+    world.setup = world.setup.config(&format!("{}{mail}", gate.config(""))).env("ONETAKE_REDIS__PREFIX", "{bull}");
+    let server = world.server().await;
+    until_redis_is(&server, "up").await;
+
+    let mut requests = ask_many(&server, "before", 10, 3).await;
+    gate.until_begun(1).await;
+    // A plain job is as durable as Redis: one that the replica has, it keeps.
+    let later = json!({"data": {"n": 1}, "options": {"delay": 20_000}});
+    let plain = server.post("/v1/queues/mail/jobs", later).await.expect(201)["job"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(cluster.nodes[place].ask(&["WAIT", "1", "30000"]).await.number(), 1, "the replica has it");
+
+    cluster.nodes[place].kill();
+    requests += ask_many(&server, "during", 10, 3).await;
+    assert_eq!(requests, 60, "accepting goes on");
+    gate.open();
+    replica.until_master().await;
+    requests += ask_many(&server, "after", 5, 2).await;
+    all_served(&world, gate.making(), requests, 25).await;
+    assert_eq!(gate.making().runs().len(), 25, "nothing that was made is made again");
+
+    wait::until_true("the plain job to be done by the new master", 2 * PATIENCE, async || {
+        server.get(&format!("/v1/queues/mail/jobs/{plain}")).await.json()["state"] == "completed"
+    })
+    .await;
+    // Woken by the new master: only a run that began with a job shows its progress on it.
+    ask(&server, "later", "vera").await;
+    until_delivered(&server, "vera", 1).await;
+    let flight = world.store.texts("select id from flights where key like '%later%'").await.remove(0);
+    let leader = format!("{{bull}}:video-work:{flight}-1-1");
+    assert_eq!(replica.redis.ask(&["HGET", &leader, "progress"]).await.text(), Some("0"));
 }
 
 mod node {
