@@ -1,5 +1,7 @@
 //! Logs on stderr, so that stdout stays for answers; what is measured, and what Prometheus is to be told to watch.
 
+mod help;
+
 use std::io::IsTerminal;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -24,7 +26,9 @@ const ITEMS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
 /// # Errors
 /// A second call.
 pub fn measure() -> Result<PrometheusHandle, BuildError> {
-    histograms()?.install_recorder()
+    let recorded = histograms()?.install_recorder()?;
+    help::describe();
+    Ok(recorded)
 }
 
 fn histograms() -> Result<PrometheusBuilder, BuildError> {
@@ -78,11 +82,14 @@ mod tests {
     fn what_has_a_spread_is_a_histogram() {
         let recorder = histograms().unwrap().build_recorder();
         metrics::with_local_recorder(&recorder, || {
+            help::describe();
             metrics::histogram!("onetake_queue_settle_seconds", "queue" => "mail").record(0.002);
             metrics::histogram!("onetake_batch_items", "name" => "accept").record(7.0);
         });
         let page = recorder.handle().render();
         for line in [
+            "# HELP onetake_queue_settle_seconds Time of a call that ends jobs and takes the next.",
+            "# TYPE onetake_queue_settle_seconds histogram",
             r#"onetake_queue_settle_seconds_bucket{queue="mail",le="0.001"} 0"#,
             r#"onetake_queue_settle_seconds_bucket{queue="mail",le="0.0025"} 1"#,
             r#"onetake_queue_settle_seconds_bucket{queue="mail",le="+Inf"} 1"#,
