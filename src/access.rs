@@ -180,7 +180,11 @@ impl Access {
                     *self.any.lock().expect("no user panics inside") = Some((any, Instant::now()));
                     any
                 }
-                (Err(_), Some((any, _))) => any,
+                // Asked again a while later: each look at a database that is away takes its time.
+                (Err(_), Some((any, _))) => {
+                    *self.any.lock().expect("no user panics inside") = Some((any, Instant::now()));
+                    any
+                }
                 (Err(error), None) => return Err(error),
             },
         };
@@ -314,7 +318,11 @@ impl Access {
                 self.known.insert(id.to_owned(), known.clone());
                 Ok(known)
             }
-            (Err(error), Some(last)) if error.is_unreachable() => Ok(last),
+            (Err(error), Some(last)) if error.is_unreachable() => {
+                let known = Arc::new(Known { key: last.key.clone(), looked_at: Instant::now() });
+                self.known.insert(id.to_owned(), known.clone());
+                Ok(known)
+            }
             (Err(error), _) => Err(error),
         }
     }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::text::is_invisible;
@@ -78,6 +79,15 @@ impl<'de> Deserialize<'de> for QueueName {
 }
 
 const LONGEST_NAME: usize = 100;
+
+/// A text, or an integer, which counts as its digits.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "it describes a `Name` for OpenAPI")]
+pub enum TextOrInteger {
+    Text(String),
+    Integer(i64),
+}
 
 /// Who or what somebody is elsewhere: a text, or an integer that is kept as one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -18,7 +18,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::fault;
-use crate::refusal::Refusal;
+use crate::id::derived_id;
+use crate::refusal::{Kind, Refusal};
 use crate::store::{Error, Row, Store, Tx, query, rows};
 
 /// A key goes by its owner, and stands for one request.
@@ -61,6 +62,26 @@ pub enum Answered {
     KeyReused,
 }
 
+/// What became of a claim to a key.
+#[derive(Clone, Debug)]
+pub enum Claimed {
+    /// The write is to be done, or to be done again: nobody knows of an answer. What it makes is named after the stem.
+    Ours {
+        stem: String,
+    },
+    Before(Before),
+}
+
+/// How a workload refuses a key that stands for another request.
+pub const KEY_REUSED: Refusal = Refusal::new(
+    "idempotency_key_reused",
+    Kind::Unfit,
+    "This idempotency key was used for another request.",
+    "Этот ключ идемпотентности уже использован для другого запроса.",
+);
+
+/// Of a key that is taken, as its status.
+const UNANSWERED: i64 = 0;
 const DONE: u16 = 200;
 const REFUSED: u16 = 409;
 /// A key that is there, and gone when it is looked at, was just swept: the next try takes it.
@@ -145,7 +166,7 @@ pub async fn take(tx: &mut Tx, key: &Key) -> Result<Option<Before>, Error> {
     Err(Error::Setup("an idempotency key comes and goes: is retention.idempotency_keys very short?".into()))
 }
 
-/// Stores the answer under a key that this transaction has taken.
+/// Stores the answer under a key that was taken. The first answer stands.
 ///
 /// # Errors
 /// [`Error`] of the store.
@@ -153,7 +174,8 @@ pub async fn store(tx: &mut Tx, key: &Key, answer: &StoredAnswer) -> Result<(), 
     tx.execute(
         query(
             "-- idempotency.answer
-            update idempotency set status = $3, body = $4, location = $5 where principal = $1 and key = $2",
+            update idempotency set status = $3, body = $4, location = $5
+            where principal = $1 and key = $2 and status = 0",
         )
         .bind(key.principal.as_str())
         .bind(key.key.as_str())
@@ -177,7 +199,42 @@ pub async fn look(store: &Store, key: &Key) -> Result<Option<Before>, Error> {
     found.map(|row| before(&row, key)).transpose()
 }
 
-/// Stores the answer of a write that was done in transactions of its own. The first answer stands.
+/// Claims a key for a write that is done outside this transaction, and that is harmless to do twice *as long as what it makes
+/// is named after the claim's `stem`*: the claim stands until the key is swept, answered or not, so that whoever repeats the
+/// write, here or on another server, names the same.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn claim(store: &Store, key: &Key) -> Result<Claimed, Error> {
+    let key = key.clone();
+    store
+        .unit_of_work("idempotency.claim", move |tx| {
+            let key = key.clone();
+            Box::pin(async move {
+                let before = take(tx, &key).await?;
+                let found = query(
+                    "-- idempotency.claimed
+                    select status, created_at_ms from idempotency where principal = $1 and key = $2",
+                );
+                let found = found.bind(key.principal.as_str()).bind(key.key.as_str());
+                let Some(row) = tx.fetch_optional(found).await? else {
+                    return Err(Error::Setup("a key that is held is gone".into()));
+                };
+                match before {
+                    Some(before) if matches!(before, Before::Reused) || row.get::<i64>("status")? != UNANSWERED => {
+                        Ok(Claimed::Before(before))
+                    }
+                    _ => {
+                        let at_ms = row.get::<i64>("created_at_ms")?.to_string();
+                        Ok(Claimed::Ours { stem: derived_id(&[&key.principal, &key.key, &at_ms]) })
+                    }
+                }
+            })
+        })
+        .await
+}
+
+/// Stores the answer of a write under its claimed key. The first answer stands.
 ///
 /// # Errors
 /// [`Error`] of the store.
@@ -186,12 +243,7 @@ pub async fn keep(store: &Store, key: &Key, answer: &StoredAnswer) -> Result<(),
     store
         .unit_of_work("idempotency.keep", move |tx| {
             let (key, answer) = (key.clone(), answer.clone());
-            Box::pin(async move {
-                match take(tx, &key).await? {
-                    None => self::store(tx, &key, &answer).await,
-                    Some(_) => Ok(()),
-                }
-            })
+            Box::pin(async move { self::store(tx, &key, &answer).await })
         })
         .await
 }

@@ -19,6 +19,7 @@ pub mod http;
 pub mod id;
 pub mod idempotency;
 pub mod intake;
+pub mod json;
 pub mod lock;
 pub mod pace;
 pub mod processor;

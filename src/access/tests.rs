@@ -77,6 +77,7 @@ async fn under_an_idempotency_key_one_key_is_made() {
 async fn a_key_that_was_not_made_closes_no_server() {
     let (access, _dir) = access("", true).await;
     let answer = StoredAnswer { status: 200, body: "{}".to_owned(), location: None };
+    idempotency::claim(&access.store, &asked("a wish")).await.unwrap();
     idempotency::keep(&access.store, &asked("a wish"), &answer).await.unwrap();
     let new = NewKey::make("ci".to_owned(), vec![Scope::Admin]);
     assert!(matches!(access.create(&new, Some((asked("a key"), answer))).await.unwrap(), Some(Before::Reused)));

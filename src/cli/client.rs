@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::json;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, InvalidHeaderValue};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +26,8 @@ pub(super) enum Error {
     Refused { status: StatusCode, problem: Problem },
     #[error("the answer of {server} was cut off or is not JSON; is it a Onetake server?")]
     Strange { server: Url, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("\"{0}\" is no name or id that an address can hold")]
+    Name(String),
     #[error("the API key has characters that no header can carry")]
     Key(#[from] InvalidHeaderValue),
 }
@@ -170,6 +173,9 @@ impl Client {
     /// # Errors
     /// No server there, a refusal (any status that is not 2xx), or an answer that is not JSON.
     pub async fn send(&self, call: Call) -> Result<Answer, Error> {
+        if let Some(name) = call.path.iter().find(|part| matches!(part.as_str(), "." | ".." | "")) {
+            return Err(Error::Name(name.clone()));
+        }
         let mut request = self.http.request(call.method, address(&self.server, &call.path)).timeout(call.patience);
         request = request.query(&call.query);
         if let Some(key) = &self.key {
@@ -198,7 +204,10 @@ impl Client {
         if text.is_empty() {
             return Ok(Answer { text: "null".to_owned(), value: Value::Null });
         }
-        let value = serde_json::from_str(&text).map_err(|e| Error::Strange { server: server(), source: e.into() })?;
+        let read = |text: &str| serde_json::from_str(text);
+        // Jobs may hold texts that were cut inside a character.
+        let value = read(&text).or_else(|error| json::mended(&text).map_or(Err(error), |mended| read(&mended)));
+        let value = value.map_err(|e| Error::Strange { server: server(), source: e.into() })?;
         Ok(Answer { text, value })
     }
 }
@@ -258,6 +267,17 @@ mod tests {
         assert_eq!(sentence, "name: must not be empty (422, invalid_field, request r1)");
         let sentence = Problem::default().sentence(StatusCode::BAD_GATEWAY);
         assert_eq!(sentence, "the server refused (502, no problem document)");
+    }
+
+    #[tokio::test]
+    async fn jobs_with_cut_texts_are_listed_and_names_that_no_address_holds_are_refused() {
+        let list = async || r#"{"items":[{"id":"1","data":"cut \ud83d"}]}"#;
+        let client = testing::client(axum::Router::new().route("/v1/queues/mail/jobs", axum::routing::get(list))).await;
+        let answer = client.send(Call::get(&["v1", "queues", "mail", "jobs"])).await.unwrap();
+        assert_eq!(answer.value["items"][0]["data"], "cut \u{fffd}");
+        assert!(answer.text.contains("\\ud83d"), "as it was sent: {}", answer.text);
+        let error = client.send(Call::get(&["v1", "queues", "mail", "jobs", ".."])).await.unwrap_err();
+        assert!(error.to_string().contains("no name or id"), "{error}");
     }
 
     #[tokio::test]

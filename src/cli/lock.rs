@@ -236,8 +236,9 @@ impl Held<'_> {
     async fn keep_while(&mut self, mut child: Child) -> anyhow::Result<Ending> {
         let group = child.id().map(Group::led_by);
         let leader = child.id().map(|id| Pid::from_raw(id.cast_signed()));
-        let mut told = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
-        let [interrupt, terminate] = &mut told;
+        let stop = SignalKind::from_raw(Signal::SIGTSTP as i32);
+        let mut told = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(stop)?];
+        let [interrupt, terminate, stop] = &mut told;
         let mut kill_at = None;
         while let Some(left) = self.trusted_until.checked_duration_since(Instant::now()) {
             tokio::select! {
@@ -256,6 +257,8 @@ impl Held<'_> {
                 // dropped: a signal is kept until it is asked for
                 _ = interrupt.recv() => kill_at = pass_on(leader, Signal::SIGINT, kill_at),
                 _ = terminate.recv() => kill_at = pass_on(leader, Signal::SIGTERM, kill_at),
+                // Stopped, we would not renew the lock, and the command would go on without it. Dropped as those.
+                _ = stop.recv() => eprintln!("not stopped: the lock {} is held; Ctrl-C ends the command", self.name),
                 // dropped: a wait only
                 () = until(kill_at) => {
                     drop(group);

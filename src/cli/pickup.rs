@@ -78,8 +78,8 @@ impl Command {
                 let answer = client.send(Call::post(&["v1", "pickup", "accept"], &body)).await?;
                 output.done(&answer, &format!("accepted order {order} of {user}"))
             }
-            Self::Issue(several) => output.list(&several.send("issue", context).await?, OUTCOMES),
-            Self::TakeBack(several) => output.list(&several.send("take-back", context).await?, OUTCOMES),
+            Self::Issue(several) => several.act("issue", context).await,
+            Self::TakeBack(several) => several.act("take-back", context).await,
             Self::ReturnToCourier { order } => {
                 let call = Call::post(&["v1", "pickup", "return-to-courier"], &json!({"order": order}));
                 output.done(&client.send(call).await?, &format!("returned order {order} to the courier"))
@@ -89,10 +89,13 @@ impl Command {
 }
 
 impl Several {
-    /// The outcomes as a list.
-    async fn send(self, act: &str, context: &Context) -> anyhow::Result<Answer> {
+    /// Shows the outcomes as a list; a refusal among them is told by the exit code as well.
+    async fn act(self, act: &str, context: &Context) -> anyhow::Result<()> {
         let body = json!({"user": self.user, "orders": self.orders});
         let Answer { text, value } = context.client.send(Call::post(&["v1", "pickup", act], &body)).await?;
-        Ok(Answer { text, value: json!({"items": value["orders"]}) })
+        let refused = value["orders"].as_array().into_iter().flatten().filter(|order| order["ok"] == false).count();
+        context.output.list(&Answer { text, value: json!({"items": value["orders"]}) }, OUTCOMES)?;
+        anyhow::ensure!(refused == 0, "{refused} of {} were refused", value["orders"].as_array().map_or(0, Vec::len));
+        Ok(())
     }
 }

@@ -157,6 +157,13 @@ fn store(settings: &Settings, problems: &mut Problems) {
     let is_sqlite = url.starts_with("sqlite:");
     let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     problems.unless(is_sqlite || is_postgres, "store.url", "must begin with sqlite:// or postgres://");
+    let file = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let is_file = !matches!(file.split('?').next(), None | Some("" | ":memory:"));
+    problems.unless(!is_sqlite || is_file, "store.url", "must name a file: sqlite://PATH");
+    // The address may hold a password: it is not repeated.
+    if let Some(error) = Url::parse(url).err().filter(|_| is_postgres) {
+        problems.unless(false, "store.url", format!("is no address: {error}"));
+    }
     let shared = settings.role == Role::All || !is_sqlite;
     problems.unless(shared, "role", "must be \"all\" with SQLite, whose file belongs to one process; use Postgres");
     problems.unless(store.max_connections >= 1, "store.max_connections", "must be 1 at least");
@@ -169,6 +176,9 @@ fn redis(settings: &Settings, problems: &mut Problems) {
     let known = matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys" | "unix" | "redis+unix")
         || ["redis-", "rediss-", "valkey-", "valkeys-"].iter().any(|start| scheme.starts_with(start));
     problems.unless(known, "redis.url", "must begin with redis:// or rediss://");
+    if let Some(error) = Url::parse(redis.url.expose_secret()).err().filter(|_| known) {
+        problems.unless(false, "redis.url", format!("is no address: {error}"));
+    }
     problems.unless(!redis.prefix.is_empty(), "redis.prefix", "must not be empty (BullMQ's own is \"bull\")");
     problems.unless(!redis.namespace.is_empty(), "redis.namespace", "must not be empty");
     let apart = redis.prefix != redis.namespace;
@@ -232,6 +242,12 @@ fn runner(settings: &Settings, problems: &mut Problems) {
     // Two renewals may be lost and the lease still stands.
     let lasting = runner.lease.0 >= runner.renew.0.saturating_mul(3);
     problems.unless(lasting, "runner.lease", "must be three times runner.renew at least");
+    let a_day = Duration::from_secs(86_400);
+    problems.unless(
+        runner.lease.0 <= a_day,
+        "runner.lease",
+        "must be a day at most: who died with a job holds it so long",
+    );
     // Nobody renews what only waits; and nothing is settled meanwhile.
     problems.unless(runner.take_ahead.0 <= runner.renew.0, "runner.take_ahead", "must not be longer than runner.renew");
     let is_a_moment = runner.take_ahead.0 <= Duration::from_millis(100);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 
 use crate::id::hash_tag;
@@ -26,7 +26,7 @@ impl KeyParts {
     /// The named fields of `data`, normalised; a missing or null field takes its default, and is part of the key.
     ///
     /// # Errors
-    /// The field that is missing without a default, or is neither text, number nor boolean.
+    /// The field that is missing without a default, or is neither text, boolean nor a number that can be told from the next.
     pub fn from_fields<'f>(
         data: &Value,
         fields: impl IntoIterator<Item = &'f str>,
@@ -37,7 +37,8 @@ impl KeyParts {
             let given = data.get(field).filter(|value| !value.is_null()).or_else(|| defaults.get(field));
             parts.push(match given {
                 Some(Value::String(value)) => Value::String(text::normalise(value)),
-                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.clone(),
+                Some(value @ Value::Bool(_)) => value.clone(),
+                Some(Value::Number(number)) => equal(number).ok_or(field)?,
                 Some(_) | None => return Err(field.to_owned()),
             });
         }
@@ -47,6 +48,18 @@ impl KeyParts {
     /// A JSON array, so that ("a|b", "c") is not ("a", "b|c").
     pub fn to_key(&self) -> String {
         Value::Array(self.parts.clone()).to_string()
+    }
+}
+
+/// Equal numbers alike, however their language writes them: `320`, `320.0` and `3.2e2`. Nothing for whole ones that were
+/// rounded when they were read: unequal ones look alike.
+fn equal(number: &Number) -> Option<Value> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64() {
+        _ if !number.is_f64() => Some(Value::Number(number.clone())),
+        Some(float) if float.fract() != 0.0 => Some(Value::Number(number.clone())),
+        Some(float) if float.abs() <= EXACT => Some(Value::from(float as i64)),
+        _ => None,
     }
 }
 
@@ -124,6 +137,18 @@ mod tests {
         assert_eq!(from(json!({"name": "ANNA MARIA", "gender": null})).unwrap(), r#"["anna maria","neutral"]"#);
         assert_eq!(from(json!({"gender": "girl"})), Err("name".to_owned()));
         assert_eq!(from(json!({"name": ["x"]})), Err("name".to_owned()));
+    }
+
+    #[test]
+    fn equal_numbers_make_one_key_and_rounded_ones_none() {
+        let key = |number: &str| from(serde_json::from_str(&format!(r#"{{"name":{number},"gender":"x"}}"#)).unwrap());
+        for same in ["320", "320.0", "3.2e2"] {
+            assert_eq!(key(same).unwrap(), r#"[320,"x"]"#);
+        }
+        assert_eq!((key("-0").unwrap(), key("0").unwrap()), (r#"[0,"x"]"#.to_owned(), r#"[0,"x"]"#.to_owned()));
+        assert_eq!(key("9.570381778160241").unwrap(), r#"[9.570381778160241,"x"]"#);
+        assert_eq!(key("18446744073709551615").unwrap(), r#"[18446744073709551615,"x"]"#);
+        assert_eq!(key("18446744073709551616"), Err("name".to_owned()));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) struct Coded {
 /// The same again is answered the same again. Whatever is not answered with the code 0 comes again later.
 #[utoipa::path(post, path = "/v1/cloudpayments/{kind}", tag = "orders",
     params(("kind" = String, Path), ("Content-HMAC" = Option<String>, Header), ("X-Content-HMAC" = Option<String>, Header)),
-    request_body(content = String, content_type = "application/x-www-form-urlencoded"),
+    request_body(content((String = "application/x-www-form-urlencoded"), (serde_json::Value = "application/json"))),
     responses((status = 200, body = Coded), (status = 401), (status = 422)))]
 pub(super) async fn notify(
     State(state): State<AppState>,

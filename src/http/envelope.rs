@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName};
+use axum::http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName, X_FRAME_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -57,6 +57,8 @@ pub(super) async fn envelop(State(state): State<AppState>, request: Request, nex
         problem.write(&mut response, text, language);
     }
     response.headers_mut().insert(REQUEST_ID.clone(), request_id);
+    // A page of somebody else's must not have ours clicked on: what is sent from /docs counts as our own.
+    response.headers_mut().insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     state.timings.record(route, response.status(), started.elapsed());
     response
 }

@@ -1,7 +1,10 @@
 //! Rendered files, whole or in ranges.
 
+use std::path::PathBuf;
+
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_RANGE, HeaderName, IF_RANGE, LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
@@ -17,7 +20,7 @@ const NOSNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue:
 /// A file that a result names.
 #[utoipa::path(get, path = "/v1/files/{name}", tag = "mailbox",
     params(("name" = String, Path), ("Range" = Option<String>, Header)),
-    responses((status = 200, content_type = "video/mp4", body = Vec<u8>), (status = 206), (status = 404)),
+    responses((status = 200, content_type = "video/mp4", body = Vec<u8>), (status = 206), (status = 404), (status = 416)),
     security(("bearer" = ["read"])))]
 pub(super) async fn show(
     _: Caller<Read>,
@@ -31,14 +34,49 @@ pub(super) async fn show(
     }
     let path = state.files.join(name);
     // A link or a folder in there is none of ours.
-    if !tokio::fs::symlink_metadata(&path).await.is_ok_and(|about| about.is_file()) {
+    let about = tokio::fs::symlink_metadata(&path).await.map_err(|_| unknown())?;
+    if !about.is_file() {
         return Err(unknown());
     }
-    let Ok(response) = ServeFile::new(path).oneshot(request).await;
-    if response.status() == StatusCode::NOT_FOUND {
-        return Err(unknown());
+    let response = serve(path, about.len(), request).await;
+    match response.status() {
+        StatusCode::NOT_FOUND => Err(unknown()),
+        StatusCode::PRECONDITION_FAILED => {
+            Err(Problem::new(Code::PreconditionFailed, "the file has changed since, or before"))
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let problem = Problem::new(Code::RangeNotSatisfiable, format!("the file has {} bytes", about.len()));
+            let length = response.headers().get(CONTENT_RANGE).map(|range| [(CONTENT_RANGE, range.clone())]);
+            Ok((length, problem).into_response())
+        }
+        _ => Ok(([NOSNIFF], response).into_response()),
     }
-    Ok(([NOSNIFF], response).into_response())
+}
+
+/// As the norm (RFC 9110) has it, of which [`ServeFile`] refuses a part.
+async fn serve(path: PathBuf, length: u64, mut request: Request) -> Response {
+    let headers = request.headers_mut();
+    let if_range = headers.remove(IF_RANGE);
+    if headers.get(RANGE).is_some_and(|range| !is_one_range(range, length)) {
+        headers.remove(RANGE);
+    }
+    let mut whole = Request::new(Body::empty());
+    whole.method_mut().clone_from(request.method());
+    let Ok(response) = ServeFile::new(&path).oneshot(request).await;
+    // A part is only of use to who has the rest of the same file.
+    if if_range.is_none() || response.headers().get(LAST_MODIFIED) == if_range.as_ref() {
+        return response.into_response();
+    }
+    let Ok(response) = ServeFile::new(path).oneshot(whole).await;
+    response.into_response()
+}
+
+/// Whether `range` asks for one part of a file: what is of another unit, of several parts, or longer than the file itself is
+/// answered with the whole.
+fn is_one_range(range: &HeaderValue, length: u64) -> bool {
+    let Some(part) = range.to_str().ok().and_then(|range| range.strip_prefix("bytes=")) else { return false };
+    let is_longer = part.strip_prefix('-').and_then(|suffix| suffix.parse().ok()).is_some_and(|n: u64| n > length);
+    !part.contains(',') && !is_longer
 }
 
 /// Whether a name stays inside the folder and is none of its hidden files.
@@ -52,6 +90,20 @@ fn is_plain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_one_part_of_a_file_is_a_range() {
+        for (range, is_one) in [
+            ("bytes=0-3", true),
+            ("bytes=5-", true),
+            ("bytes=-10", true),
+            ("bytes=-11", false),
+            ("bytes=0-1,4-5", false),
+            ("items=0-9", false),
+        ] {
+            assert_eq!(is_one_range(&HeaderValue::from_static(range), 10), is_one, "{range}");
+        }
+    }
 
     #[test]
     fn a_name_never_leads_out_of_the_folder() {

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
 use super::auth::{Caller, Enqueue, Read};
-use super::idempotency::{Answer, Asked, once};
+use super::idempotency::{Answer, Asked, named_once};
 use super::input::{Json, Path, Query};
 use super::jobs::{path_of, unknown};
 use super::problem::{Code, Problem};
@@ -99,7 +99,7 @@ pub(super) struct TreeBody {
 /// Where a job of the root's id is there already, under the same parent if it has one, nothing new is added (200). A child
 /// whose id is there already becomes one as it is, finished or not. So whoever may have to add children again gives them ids
 /// of their own, or an `Idempotency-Key`: otherwise they are there twice.
-#[utoipa::path(post, path = "/v1/flows", tag = "jobs", request_body = Wish,
+#[utoipa::path(post, path = "/v1/flows", tag = "jobs", operation_id = "create_flow", request_body = Wish,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = FlowBody), (status = 201, body = FlowBody), (status = 404), (status = 409),
         (status = 422), (status = 503)),
@@ -112,13 +112,9 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let (flow, parent) = wish.root(state.intake.publisher().queues())?;
     let (now_ms, base) = (now(&state), state.base.clone());
-    // The jobs of an idempotency key have ids of their own, so that adding them again after a crash adds nothing.
-    let stem = match asked.key() {
-        Some(key) => id::derived_id(&["flow", &caller.principal.id, key]),
-        None => id::new_id(),
-    };
-    once(&state, &caller.principal, asked, &raw, async move {
-        let stem = format!("f-{stem}");
+    named_once(&state, &caller.principal, asked, &raw, async move |stem| {
+        // The jobs of an idempotency key have ids of their own, so that adding them again after a crash adds nothing.
+        let stem = format!("f-{}", stem.unwrap_or_else(id::new_id));
         let AddedFlow { jobs, is_new } = match &parent {
             Some((queue, id)) => flow.add_under(queue, id, &stem, now_ms).await?,
             None => flow.add(&stem, now_ms).await?,

@@ -2,9 +2,9 @@
 //!
 //! A key belongs to its caller (the API key's id) and to one method, path with its query, and body, by their SHA-256.
 //! Wishes for results and new API keys store their answer in the very transaction that accepts them, and so do the
-//! workloads' writes ([`write`]), refusals included. Other writes go through [`once`]: look, do, store. Those are harmless
-//! to do twice, so that a crash between doing and storing costs a second answer at most; only their answers of success are
-//! kept.
+//! workloads' writes ([`write`]), refusals included. Other writes go through [`once`]: claim the key, do, store the answer.
+//! Those are harmless to do twice, or name what they make after the claim ([`named_once`]), so that a crash between doing and
+//! storing costs a second answer at most; only their answers of success are kept.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use super::AppState;
 use super::problem::{Code, Problem};
 use crate::access::Principal;
-use crate::idempotency::{self, Answered, Before, Key, StoredAnswer};
-use crate::store::{self, Store};
+use crate::idempotency::{self, Answered, Before, Claimed, KEY_REUSED, Key, StoredAnswer};
+use crate::store;
 use crate::text::hex;
 
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -61,7 +61,11 @@ impl FromRequestParts<AppState> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(&KEY) else { return Ok(Self(None)) };
+        let mut values = parts.headers.get_all(&KEY).iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        if values.next().is_some() {
+            return Err(Problem::field("Idempotency-Key", "a request has one"));
+        }
         let key = value.to_str().unwrap_or_default();
         if key.is_empty() || key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let detail = format!("an idempotency key has 1 to {LONGEST_KEY} visible ASCII characters");
@@ -147,14 +151,38 @@ pub async fn once<A>(
 where
     A: Future<Output = Result<Answer, Problem>> + Send + 'static,
 {
-    let Some(repeatable) = asked.begin(state, caller, body)? else { return Ok(act.await?.into_response()) };
+    named_once(state, caller, asked, body, |_| act).await
+}
+
+/// As [`once`], for a write that makes something: under a key, `act` is told after what to name it, so that doing it again
+/// makes nothing new.
+///
+/// # Errors
+/// As [`once`].
+///
+/// # Cancel safety
+/// As [`once`].
+pub async fn named_once<F, A>(
+    state: &AppState,
+    caller: &Principal,
+    asked: Asked,
+    body: &[u8],
+    act: F,
+) -> Result<Response, Problem>
+where
+    F: FnOnce(Option<String>) -> A + Send + 'static,
+    A: Future<Output = Result<Answer, Problem>> + Send + 'static,
+{
+    let Some(repeatable) = asked.begin(state, caller, body)? else { return Ok(act(None).await?.into_response()) };
     let store = state.intake.flights().store().clone();
     let task = tokio::spawn(async move {
-        if let Some(stored) = find(&store, &repeatable).await? {
-            return Ok(replay(stored));
-        }
-        let answer = act.await?;
-        keep(&store, &repeatable, &answer).await?;
+        let stem = match idempotency::claim(&store, &repeatable.key()).await? {
+            Claimed::Ours { stem } => stem,
+            Claimed::Before(Before::Same(stored)) => return Ok(replay(stored)),
+            Claimed::Before(Before::Reused) => return Err(reused()),
+        };
+        let answer = act(Some(stem)).await?;
+        idempotency::keep(&store, &repeatable.key(), &answer.stored()).await?;
         Ok(answer.into_response())
     });
     match task.await {
@@ -186,7 +214,7 @@ where
     let (told, is_again) = match act(repeatable.as_ref().map(Repeatable::key)).await? {
         Answered::First(told) => (told, false),
         Answered::Again(told) => (told, true),
-        Answered::KeyReused => return Err(reused()),
+        Answered::KeyReused => return Err(KEY_REUSED.into()),
     };
     let mut response = match told {
         Ok(value) => Answer::ok(value.to_string()).into_response(),
@@ -233,16 +261,4 @@ impl IntoResponse for Answer {
         }
         response
     }
-}
-
-async fn find(store: &Store, repeatable: &Repeatable) -> Result<Option<StoredAnswer>, Problem> {
-    match idempotency::look(store, &repeatable.key()).await? {
-        None => Ok(None),
-        Some(Before::Same(stored)) => Ok(Some(stored)),
-        Some(Before::Reused) => Err(reused()),
-    }
-}
-
-async fn keep(store: &Store, repeatable: &Repeatable, answer: &Answer) -> Result<(), Problem> {
-    Ok(idempotency::keep(store, &repeatable.key(), &answer.stored()).await?)
 }

@@ -31,7 +31,7 @@ pub struct Json<T> {
     pub raw: Bytes,
 }
 
-/// As [`Json`]; an empty body is an empty object.
+/// As [`Json`]; no body, or null, is an empty object.
 pub struct OptionalJson<T> {
     pub value: T,
     pub raw: Bytes,
@@ -74,7 +74,8 @@ impl<T: DeserializeOwned> FromRequest<AppState> for OptionalJson<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         let raw = read_body(request, state.settings.http.body_limit).await?;
-        let text: &[u8] = if raw.is_empty() { b"{}" } else { &raw };
+        let is_nothing = matches!(raw.trim_ascii(), b"" | b"null");
+        let text: &[u8] = if is_nothing { b"{}" } else { &raw };
         Ok(Self { value: parse(text, state.settings.http.json_depth)?, raw })
     }
 }
@@ -178,9 +179,9 @@ fn misshapen(field: &str, reason: &str) -> Problem {
     if let Some(name) = reason.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
         return Problem::missing(if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") });
     }
-    let unknown = reason.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    let field = match unknown {
-        // The path may or may not name the unknown field already.
+    let quoted = |start: &str| reason.strip_prefix(start).and_then(|rest| rest.split('`').next());
+    let field = match quoted("unknown field `").or_else(|| quoted("duplicate field `")) {
+        // The path may or may not name the field already.
         Some(name) if !parent.is_empty() && !parent.ends_with(name) => format!("{parent}.{name}"),
         Some(name) if parent.is_empty() => name.to_owned(),
         _ if parent.is_empty() => "body".to_owned(),

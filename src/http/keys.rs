@@ -22,7 +22,7 @@ use crate::idempotency::Before;
 #[serde(deny_unknown_fields)]
 #[schema(as = NewKey)]
 pub(super) struct Wish {
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     name: Name,
     /// `read`; `enqueue`, `work` and `operate`, which may all read, too; `admin` (all).
     #[schema(value_type = Vec<String>)]

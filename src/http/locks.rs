@@ -1,7 +1,8 @@
 //! Locks for other services: acquire, renew, release, look; and for operators, taking one from its holder.
 //!
 //! Acquiring is repeatable by its request id (or its `Idempotency-Key`, which then is one): the same again is given the
-//! same grant again, and `lock_lost` once that has ended. An answer from a store would hand out what has ended.
+//! same grant again, and `lock_lost` once that has ended; renewing again renews again. An answer from a store would hand out
+//! what has ended.
 
 mod acquire;
 mod body;
@@ -16,12 +17,13 @@ use body::{Filter, Force, GrantBody, LockBody, Release, Renewal, fast_body, gran
 
 use super::AppState;
 use super::auth::{Caller, Enqueue, Operate, Read};
-use super::idempotency::{Answer, Asked, once};
+use super::idempotency::{Answer, Asked, once, reused};
 use super::input::{Json, Path, Query};
 use super::page::{Page, fill};
 use super::problem::{Code, Problem};
 use super::view::to_json;
 use crate::config::Span;
+use crate::idempotency;
 use crate::lock::{self, Forced, LockName, Owned};
 use crate::text::Reason;
 
@@ -74,20 +76,17 @@ pub(super) async fn renew(
     Json { value: Renewal { owner_token, ttl, fast }, raw }: Json<Renewal>,
 ) -> Result<Response, Problem> {
     let (name, owner) = (parse(&name)?, owner(owner_token)?);
-    let server = state.clone();
-    once(&state, &caller.principal, asked, &raw, async move {
-        if fast {
-            let token = server.locks.renew_fast(&name, &owner, ttl.0).await?;
-            token.ok_or_else(|| lost(&name))?;
-            return Ok(fast_body(&server, &name, None, ttl.0));
-        }
-        match server.locks.renew(std::slice::from_ref(&name), &owner, ttl.0).await? {
-            Owned::Done(grants) => Ok(grant_body(&grants[0], false)),
-            Owned::Lost(name) => Err(lost(&name)),
-            Owned::Unknown(name) => Err(unknown(&name)),
-        }
-    })
-    .await
+    check_key(&state, &caller, &asked, &raw).await?;
+    if fast {
+        let token = state.locks.renew_fast(&name, &owner, ttl.0).await?;
+        token.ok_or_else(|| lost(&name))?;
+        return Ok(fast_body(&state, &name, None, ttl.0).into_response());
+    }
+    match state.locks.renew(std::slice::from_ref(&name), &owner, ttl.0).await? {
+        Owned::Done(grants) => Ok(grant_body(&grants[0], false).into_response()),
+        Owned::Lost(name) => Err(lost(&name)),
+        Owned::Unknown(name) => Err(unknown(&name)),
+    }
 }
 
 /// Gives a lock back.
@@ -140,6 +139,14 @@ pub(super) async fn force_release(
         }
     })
     .await
+}
+
+/// Refuses an idempotency key that was first sent with something else.
+async fn check_key(state: &AppState, caller: &Caller<Enqueue>, asked: &Asked, raw: &[u8]) -> Result<(), Problem> {
+    match asked.stored_key(&caller.principal, raw) {
+        Some(key) if !idempotency::bind(state.locks.store(), &key).await? => Err(reused()),
+        _ => Ok(()),
+    }
 }
 
 fn parse(name: &str) -> Result<LockName, Problem> {

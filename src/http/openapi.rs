@@ -1,9 +1,10 @@
 //! All routes, and the OpenAPI document that describes them: both from the same list.
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::get;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi as OpenApiDocument, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -33,7 +34,7 @@ struct Described;
 struct Bearer;
 
 impl Modify for Bearer {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, openapi: &mut OpenApiDocument) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("An API key, `otk_...`. Not needed on loopback while there are no keys."))
@@ -129,20 +130,33 @@ pub(super) fn routes() -> Router<AppState> {
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::show))
         .split_for_parts();
-    let openapi = with_problems(openapi);
+    let openapi = in_full(openapi);
     router.merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
 }
 
-/// Whatever else an operation may answer is a problem document.
-fn with_problems(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+/// What all operations have in common: an id of their own, and problem documents for whatever they refuse.
+fn in_full(mut openapi: OpenApiDocument) -> OpenApiDocument {
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let response = ResponseBuilder::new()
-        .description("A refusal or an error; its `code` says which, and `field` where it lies.")
-        .content("application/problem+json", problem)
-        .build();
+    let response = |description: &str| {
+        ResponseBuilder::new().description(description).content("application/problem+json", problem.clone()).build()
+    };
+    let any = response("A refusal or an error; its `code` says which, and `field` where it lies.");
     for item in openapi.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
-            operation.responses.responses.entry("default".to_owned()).or_insert_with(|| response.clone().into());
+            // Functions of several modules have one name.
+            let tag = operation.tags.iter().flatten().next().map_or("", String::as_str);
+            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+            for (status, told) in &mut operation.responses.responses {
+                let status = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+                let (Some(status), RefOr::T(told)) = (status, told) else { continue };
+                let reason = status.canonical_reason().unwrap_or_default();
+                if !status.is_success() && told.content.is_empty() {
+                    *told = response(reason);
+                } else if told.description.is_empty() {
+                    reason.clone_into(&mut told.description);
+                }
+            }
+            operation.responses.responses.entry("default".to_owned()).or_insert_with(|| any.clone().into());
         }
     }
     openapi

@@ -70,7 +70,7 @@ pub(super) struct PaymentBody {
 #[schema(as = OrderCancel)]
 pub(super) struct Cancelled {
     /// In whose name. Only who may operate can leave it out.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     user: Option<Name>,
     #[schema(value_type = Option<String>)]
     reason: Option<Reason>,

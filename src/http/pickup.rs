@@ -22,7 +22,7 @@ use crate::workloads::pickup::{Accept, ORDER_UNKNOWN, Order, Several, ToCourier,
 #[into_params(parameter_in = Query)]
 pub(super) struct Whose {
     /// The user whose list is wanted.
-    #[param(value_type = String)]
+    #[param(value_type = crate::id::TextOrInteger)]
     user: Name,
     #[serde(default)]
     #[param(value_type = Option<String>)]

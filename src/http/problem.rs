@@ -64,6 +64,8 @@ pub enum Code {
     RedisUnavailable,
     NotFound,
     MethodNotAllowed,
+    PreconditionFailed,
+    RangeNotSatisfiable,
     Internal,
     /// A workload's refusal, which has a code of its own.
     #[serde(skip)]
@@ -110,6 +112,8 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::StoreUnavailable | Self::RedisUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Internal | Self::Refused => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -165,6 +169,8 @@ impl Code {
             Self::RedisUnavailable => ("redis_unavailable", "Redis cannot be reached"),
             Self::NotFound => ("not_found", "There is nothing here"),
             Self::MethodNotAllowed => ("method_not_allowed", "This address does not know the method"),
+            Self::PreconditionFailed => ("precondition_failed", "The file is not as the caller supposes"),
+            Self::RangeNotSatisfiable => ("range_not_satisfiable", "The file has no such part"),
             Self::Internal | Self::Refused => ("internal", "Something went wrong on our side"),
         }
     }

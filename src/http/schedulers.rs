@@ -48,7 +48,7 @@ pub(super) struct Wish {
     #[serde(default)]
     immediately: bool,
     /// The name of the runs; the scheduler's id if it is not given.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     name: Option<Name>,
     /// Of the runs: any JSON; `{}` if it is not given.
     #[serde(default, deserialize_with = "given")]

@@ -36,7 +36,7 @@ pub(super) struct Filter {
 #[into_params(parameter_in = Query)]
 pub(super) struct Whose {
     /// The user whose bookings are wanted.
-    #[param(value_type = String)]
+    #[param(value_type = crate::id::TextOrInteger)]
     user: Name,
     #[serde(default)]
     #[param(value_type = Option<String>)]

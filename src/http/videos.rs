@@ -31,10 +31,10 @@ pub(super) struct Wish {
     gender: Option<String>,
     template: Option<String>,
     /// Who asks: a text or an integer.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     user: Name,
     /// The Telegram chat that is to get the video; else it goes to the user's mailbox.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     chat: Option<Name>,
     /// Make it anew even if there is one.
     #[serde(default)]

@@ -1,7 +1,8 @@
 //! Acquiring leases: all of the wanted names, or none.
 //!
 //! The database decides, in a transaction that has these names to itself. The request's id names one grant: whoever repeats
-//! it, after a lost answer or an unknown commit, is given that very grant; once it has ended, it is over.
+//! it, after a lost answer or an unknown commit, is given that very grant; once it has ended, it is over, as long as nobody
+//! else was granted the name since.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +59,7 @@ pub enum Acquired {
     Granted(Vec<Grant>),
     /// Somebody else has one of them, and had it until the deadline.
     Busy(Holder),
-    /// This request was granted before, and that grant has ended.
+    /// This request was granted before, and that grant has ended. Of each name the last grant is known.
     Over(LockName),
 }
 
@@ -101,10 +102,11 @@ impl Locks {
     }
 
     async fn wait_for(&self, wanted: &Arc<Wanted>, until: Option<Instant>) -> Result<Acquired, Error> {
-        // Not waiting, it is enough that Redis says no.
+        // Not waiting, it is enough that Redis says no, and SQL has said so a moment ago.
         let seen = self.mirror.look(&wanted.names).await;
         if until.is_none()
             && let Some(holder) = seen.busy(wanted)
+            && self.mirror.is_confirmed(&holder)
         {
             return Ok(Acquired::Busy(holder));
         }
@@ -165,6 +167,7 @@ impl Locks {
     async fn try_acquire(&self, wanted: &Arc<Wanted>, seen: &Seen) -> Result<Acquired, Error> {
         // A read costs a tenth of a transaction, and most looks find what they found before.
         if let Some(holder) = self.held_by_another(wanted).await? {
+            self.mirror.confirm(&holder.name, holder.fencing_token);
             return Ok(Acquired::Busy(holder));
         }
         // From here on its time runs, whenever the answer comes.

@@ -220,7 +220,7 @@ async fn take_away(
         .bind(reason),
     )
     .await?;
-    let ended = end(tx, &[NameRow { name }]).await?.pop();
+    let ended = end(tx, &[NameRow { name }], false).await?.pop();
     Ok(ended.map_or(Taken::Unknown, |row| Taken::Done(Box::new(row))))
 }
 

@@ -1,11 +1,13 @@
 //! The mirror of leases in Redis: a busy one is refused without asking SQL, and `redis-cli` shows who has it.
 //!
-//! It is written after SQL has granted, never before, and nobody is granted anything by it. A mirror that is stale (its
-//! release never reached Redis) ends when its lease would have: its end is told as a time of Redis's own clock, which was
-//! read before SQL was asked, so that a call that Redis works off late writes what has ended already.
+//! It is written after SQL has granted, never before, and nobody is granted anything by it. A mirror may be stale (its
+//! release never reached Redis): its no is believed for a moment after SQL has said the same, and then SQL is asked again.
+//! It ends when its lease would have, told as a time of Redis's own clock, which was read before SQL was asked, so that a
+//! call that Redis works off late writes what has ended already.
 
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -27,12 +29,18 @@ static UNMIRROR: LazyLock<Script> =
 
 /// How long Redis remembers that a grant is over: longer than what was told before can be on the way.
 const REMEMBERED: Duration = Duration::from_secs(10);
+/// How long Redis's no is believed after SQL has said the same.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Names of which SQL's word is kept, before those that are too old are let go.
+const KEPT: usize = 1_000;
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Mirror {
     link: Link,
     keys: Keys,
+    /// When SQL was last seen to say that a name is held, and under which token.
+    confirmed: Arc<Mutex<HashMap<LockName, (i64, Instant)>>>,
 }
 
 /// What Redis knew of some leases before SQL was asked.
@@ -54,7 +62,22 @@ impl Seen {
 
 impl Mirror {
     pub fn new(link: Link, keys: Keys) -> Self {
-        Self { link, keys }
+        Self { link, keys, confirmed: Arc::default() }
+    }
+
+    /// SQL says that somebody has this name under this token.
+    pub fn confirm(&self, name: &LockName, token: i64) {
+        let mut confirmed = self.confirmed.lock().expect("no user panics inside");
+        if confirmed.len() >= KEPT {
+            confirmed.retain(|_, (_, at)| at.elapsed() < BELIEVED);
+        }
+        confirmed.insert(name.clone(), (token, Instant::now()));
+    }
+
+    /// Whether SQL has said a moment ago what Redis says.
+    pub fn is_confirmed(&self, holder: &Holder) -> bool {
+        let confirmed = self.confirmed.lock().expect("no user panics inside");
+        confirmed.get(&holder.name).is_some_and(|(token, at)| *token == holder.fencing_token && at.elapsed() < BELIEVED)
     }
 
     pub async fn look(&self, names: &[LockName]) -> Seen {
@@ -72,6 +95,9 @@ impl Mirror {
     /// Writes down what SQL granted or renewed; `seen` was read before SQL was asked. Waited for, so that a release that comes
     /// right afterwards finds it.
     pub async fn write(&self, granted: &[LeaseRow], seen: &Seen) {
+        for row in granted {
+            self.confirm(&row.name, row.token);
+        }
         // Without its clock, Redis cannot be told when the lease ends.
         let Some(then_ms) = seen.redis_ms else { return };
         join_all(granted.iter().map(|row| self.write_one(row, then_ms))).await;

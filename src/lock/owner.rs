@@ -148,27 +148,28 @@ async fn release(tx: &mut Tx, names: &[LockName], owner: &str) -> Result<Owned<V
         match known.iter().find(|row| row.name == *name) {
             None => return Ok(Owned::Unknown(name.clone())),
             Some(row) if row.owner != owner => return Ok(Owned::Lost(name.clone())),
-            // It ended by itself: who gives it back now did not hold it to the end.
+            // It ended by itself, or was taken away: who gives it back now did not hold it to the end.
             Some(row) if !row.is_held() && row.released_at_ms.is_none() => return Ok(Owned::Lost(name.clone())),
             Some(_) => {}
         }
     }
     let held: Vec<_> = known.iter().filter(|row| row.is_held()).map(|row| NameRow { name: &row.name }).collect();
-    end(tx, &held).await.map(Owned::Done)
+    end(tx, &held, true).await.map(Owned::Done)
 }
 
-/// Ends leases now. The rows are locked already.
-pub(super) async fn end(tx: &mut Tx, held: &[NameRow<'_>]) -> Result<Vec<LeaseRow>, store::Error> {
+/// Ends leases now, given back by their owner or taken away. The rows are locked already.
+pub(super) async fn end(tx: &mut Tx, held: &[NameRow<'_>], is_given_back: bool) -> Result<Vec<LeaseRow>, store::Error> {
     let ended = tx
         .fetch_all(
             query(
                 "-- lease.end
-                update leases set until_ms = {now}, released_at_ms = {now}
+                update leases set until_ms = {now}, released_at_ms = case when $2 then {now} end
                 where name in (select r.name from {rows $1: name text} r)
                 returning name, id, token, owner, principal, request, note, ttl_ms, granted_at_ms, until_ms,
                   released_at_ms, {now} as now_ms",
             )
-            .bind(rows(held)),
+            .bind(rows(held))
+            .bind(is_given_back),
         )
         .await?;
     sorted(&ended)

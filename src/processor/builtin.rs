@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Failure, Processor, Progress, Work};
+use super::{Failure, Processor, Progress, ReturnValue, Work};
 use crate::text::in_plain_words;
 
 /// Processors by the name that the configuration calls them.
@@ -32,8 +32,8 @@ struct Noop;
 
 #[async_trait]
 impl Processor for Noop {
-    async fn process(&self, _work: Work, _progress: Progress) -> Result<Value, Failure> {
-        Ok(Value::Null)
+    async fn process(&self, _work: Work, _progress: Progress) -> Result<ReturnValue, Failure> {
+        Ok(ReturnValue::null())
     }
 }
 
@@ -41,8 +41,8 @@ struct Echo;
 
 #[async_trait]
 impl Processor for Echo {
-    async fn process(&self, work: Work, _progress: Progress) -> Result<Value, Failure> {
-        data(&work)
+    async fn process(&self, work: Work, _progress: Progress) -> Result<ReturnValue, Failure> {
+        Ok(work.data.into())
     }
 }
 
@@ -55,7 +55,7 @@ struct SleepData {
 
 #[async_trait]
 impl Processor for Sleep {
-    async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure> {
+    async fn process(&self, work: Work, progress: Progress) -> Result<ReturnValue, Failure> {
         const STEPS: u32 = 10;
         let SleepData { ms } = data(&work)?;
         let (started, step) = (Instant::now(), Duration::from_millis(ms) / STEPS);
@@ -64,7 +64,7 @@ impl Processor for Sleep {
             sleep_until(started + step * done).await;
             progress(json!(done * 100 / STEPS));
         }
-        Ok(Value::Null)
+        Ok(ReturnValue::null())
     }
 }
 
@@ -80,7 +80,7 @@ struct FailData {
 
 #[async_trait]
 impl Processor for Fail {
-    async fn process(&self, work: Work, _progress: Progress) -> Result<Value, Failure> {
+    async fn process(&self, work: Work, _progress: Progress) -> Result<ReturnValue, Failure> {
         let FailData { reason, r#final } = data(&work).unwrap_or_default();
         let reason = reason.unwrap_or_else(|| "failed as it was told".into());
         Err(if r#final { Failure::fatal(reason) } else { Failure::retry(reason) })
@@ -95,6 +95,8 @@ fn data<'a, T: Deserialize<'a>>(work: &'a Work) -> Result<T, Failure> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -115,7 +117,7 @@ mod tests {
         };
         let ended = standard()[name].process(work, Arc::new(move |value| seen.lock().unwrap().push(value))).await;
         let reported = reported.lock().unwrap().clone();
-        (ended, reported)
+        (ended.map(|returned| returned.to_value()), reported)
     }
 
     #[tokio::test]

@@ -23,11 +23,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::program::{self, Ended, Program};
-use super::{Children, Failure, Processor, Progress, Trace, Unfinished, Work};
+use super::{Children, Failure, Processor, Progress, ReturnValue, Trace, Unfinished, Work};
 
 /// The exit code that says: another attempt with these data is no use.
 pub const EX_DATAERR: i32 = 65;
@@ -70,7 +69,7 @@ impl Processor for Command {
         true
     }
 
-    async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure> {
+    async fn process(&self, work: Work, progress: Progress) -> Result<ReturnValue, Failure> {
         let input = Input {
             id: &work.id,
             queue: &work.queue,
@@ -141,11 +140,11 @@ pub(crate) fn check(ended: &Ended) -> Result<(), Failure> {
 ///
 /// # Errors
 /// It is not JSON.
-pub(crate) fn result(ended: &Ended) -> Result<Value, Failure> {
+pub(crate) fn result(ended: &Ended) -> Result<ReturnValue, Failure> {
     if ended.stdout.trim_ascii().is_empty() {
-        return Ok(Value::Null);
+        return Ok(ReturnValue::null());
     }
-    serde_json::from_slice(&ended.stdout).map_err(|error| {
+    ReturnValue::read(&ended.stdout).map_err(|error| {
         let said = [program::tail_of(&ended.stdout), ended.tail.clone()].join("\n");
         Failure::retry(format!("stdout is not JSON ({error}): {}", said.trim()))
     })
@@ -166,7 +165,7 @@ mod tests {
 
     use nix::sys::signal::kill;
     use nix::unistd::Pid;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tempfile::TempDir;
 
     use super::*;
@@ -207,7 +206,7 @@ mod tests {
 
         async fn run(&self, script: &str, data: Value, time_limit: Duration) -> Result<Value, Failure> {
             let command = Command::new("sh", &["-c".into(), script.into()], time_limit);
-            command.process(self.work(&data), self.progress()).await
+            command.process(self.work(&data), self.progress()).await.map(|returned| returned.to_value())
         }
     }
 

@@ -19,12 +19,11 @@ use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::tail::Tail;
-use super::{Children, Failure, Processor, Progress, Unfinished, Work, program};
+use super::{Children, Failure, Processor, Progress, ReturnValue, Unfinished, Work, program};
 use crate::clock::Clock;
 
 /// The type of an answer that says what is next instead of being a result.
@@ -70,7 +69,7 @@ impl HttpEndpoint {
         Ok(Self { client, url, time_limit, clock })
     }
 
-    async fn exchange(&self, work: &Work) -> Result<Value, Failure> {
+    async fn exchange(&self, work: &Work) -> Result<ReturnValue, Failure> {
         let Work { id, queue, name, data, children, .. } = work;
         let posted = Posted { id, queue, name, data, children: children.as_ref() };
         let mut key = format!("{}:{}", work.queue, work.id);
@@ -110,7 +109,7 @@ impl HttpEndpoint {
 
 #[async_trait]
 impl Processor for HttpEndpoint {
-    async fn process(&self, work: Work, _progress: Progress) -> Result<Value, Failure> {
+    async fn process(&self, work: Work, _progress: Progress) -> Result<ReturnValue, Failure> {
         match timeout(self.time_limit, self.exchange(&work)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::retry(format!("no whole answer within {:?}", self.time_limit))),
@@ -118,7 +117,7 @@ impl Processor for HttpEndpoint {
     }
 }
 
-async fn result(mut answer: Response) -> Result<Value, Failure> {
+async fn result(mut answer: Response) -> Result<ReturnValue, Failure> {
     let status = answer.status();
     let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("no type").to_owned();
     let mut body = Vec::new();
@@ -141,9 +140,9 @@ async fn result(mut answer: Response) -> Result<Value, Failure> {
         });
     }
     if body.trim_ascii().is_empty() {
-        return Ok(Value::Null);
+        return Ok(ReturnValue::null());
     }
-    serde_json::from_slice(&body).map_err(|error| {
+    ReturnValue::read(&body).map_err(|error| {
         let said = program::with(&program::tail_of(&body));
         Failure::retry(format!("answered {status} with a body that is not JSON ({kind}, {error}){said}"))
     })
@@ -203,7 +202,7 @@ mod tests {
     use axum::http::HeaderMap as Headers;
     use axum::response::IntoResponse;
     use axum::routing::post;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -242,7 +241,7 @@ mod tests {
 
     async fn process(url: &str, time_limit: Duration) -> Result<Value, Failure> {
         let endpoint = HttpEndpoint::new(client(), url, time_limit, Clock::manual(784_111_777_000)).unwrap();
-        endpoint.process(work(), Arc::new(|_| {})).await
+        endpoint.process(work(), Arc::new(|_| {})).await.map(|returned| returned.to_value())
     }
 
     async fn answered<A: IntoResponse + Clone + Send + Sync + 'static>(answer: A) -> Result<Value, Failure> {
@@ -270,6 +269,19 @@ mod tests {
         );
     }
 
+    /// As a JavaScript program writes them: digits that a reader would round, half of a character, deep nesting.
+    #[tokio::test]
+    async fn a_result_is_kept_to_the_letter() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        let answer = format!(
+            r#"{{"zebra":9.570381778160241,"apple":[-0,1e999,9007199254740993],"cut":"\ud83d","deep":{deep}}}"#
+        );
+        let sent = answer.clone();
+        let url = serve(Router::new().route("/", post(async move || sent))).await;
+        let endpoint = HttpEndpoint::new(client(), &url, AMPLE, Clock::system()).unwrap();
+        assert_eq!(endpoint.process(work(), Arc::new(|_| {})).await.unwrap().get(), answer);
+    }
+
     #[tokio::test]
     async fn a_further_step_has_a_key_of_its_own_and_the_trace_goes_along() {
         let echo = async |headers: Headers| {
@@ -281,7 +293,7 @@ mod tests {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let trace = Trace::parse(parent, Some("vendor=1"));
         let work = Work { id: "7".into(), step: 2, trace, ..work() };
-        let seen = endpoint.process(work, Arc::new(|_| {})).await.unwrap();
+        let seen = endpoint.process(work, Arc::new(|_| {})).await.unwrap().to_value();
         assert_eq!(seen, json!(["2", parent, "vendor=1", "mail:7:2"]));
     }
 
@@ -305,7 +317,7 @@ mod tests {
             (Some(Children::TooMuch), Value::Null),
         ] {
             let work = Work { step: 1, children, ..work() };
-            let body = endpoint.process(work, Arc::new(|_| {})).await.unwrap();
+            let body = endpoint.process(work, Arc::new(|_| {})).await.unwrap().to_value();
             assert_eq!(body.get("children"), Some(&seen));
         }
     }

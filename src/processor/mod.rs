@@ -12,6 +12,7 @@ mod next;
 pub(crate) mod program;
 pub(crate) mod tail;
 mod trace;
+mod value;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use serde_json::value::RawValue;
 
 pub use next::{Next, Unfinished, given};
 pub use trace::Trace;
+pub use value::ReturnValue;
 
 /// The job, as a processor sees it.
 #[derive(Clone, Debug)]
@@ -122,5 +124,5 @@ pub trait Processor: Send + Sync {
     ///
     /// # Cancel safety
     /// Dropping the future ends the attempt: nothing that it started goes on.
-    async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure>;
+    async fn process(&self, work: Work, progress: Progress) -> Result<ReturnValue, Failure>;
 }

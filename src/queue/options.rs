@@ -122,7 +122,7 @@ impl JobOptions {
         let mut take = |name: &str| fields.remove(name);
         let small = |value: Option<Value>| value.as_ref().and_then(whole).and_then(|n| u32::try_from(n).ok());
         Self {
-            attempts: small(take("attempts")).unwrap_or(0),
+            attempts: take("attempts").as_ref().map_or(0, read_attempts),
             backoff: take("backoff").as_ref().and_then(read_backoff),
             delay_ms: take("delay").as_ref().and_then(whole).and_then(|n| i64::try_from(n).ok()).unwrap_or(0),
             priority: small(take("priority")).unwrap_or(0),
@@ -209,6 +209,16 @@ fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(float)
 }
 
+/// As JavaScript compares them: also a text that is a number, and more than anybody will live to see.
+fn read_attempts(value: &Value) -> u32 {
+    let number = match value {
+        Value::String(text) => text.trim().parse::<f64>().ok(),
+        value => value.as_f64(),
+    };
+    // Rounds up, and what is out of range becomes the nearest that is not.
+    number.map_or(0, |attempts| attempts.ceil() as u32)
+}
+
 fn read_backoff(value: &Value) -> Option<JobBackoff> {
     let span = |value: &Value| whole(value).map(|ms| Span(Duration::from_millis(ms)));
     let Some(kind) = value.get("type").and_then(Value::as_str) else {
@@ -286,8 +296,7 @@ mod tests {
 
     #[test]
     fn odd_shapes_count_as_not_given() {
-        let odd =
-            json!({"attempts": "3", "backoff": true, "delay": -5, "priority": null, "removeOnComplete": "x", "de": {}});
+        let odd = json!({"attempts": "often", "backoff": true, "delay": -5, "priority": null, "removeOnComplete": "x", "de": {}});
         assert_eq!(JobOptions::read(&odd), JobOptions::default());
         assert_eq!(JobOptions::read(&json!(7)), JobOptions::default());
         let fixed = JobOptions::read(&json!({"backoff": 250})).backoff;
@@ -297,6 +306,20 @@ mod tests {
         );
         assert_eq!(JobOptions::read(&json!({"removeOnFail": 1e2})).remove_on_fail, Some(Keep::last(100)));
         assert_eq!(JobOptions::read(&json!({"removeOnFail": -1})).remove_on_fail, Some(Keep::ALL));
+    }
+
+    /// JavaScript compares them so, and its workers go by it.
+    #[test]
+    fn attempts_are_read_as_a_worker_of_node_reads_them() {
+        let attempts = |stored: &str| JobOptions::read(&serde_json::from_str(stored).unwrap()).attempts;
+        assert_eq!(attempts(r#"{"attempts":"3"}"#), 3);
+        assert_eq!(attempts(r#"{"attempts":2.5}"#), 3);
+        for endless in ["5e9", "9007199254740991", "9.007199254741e+15", "1e300"] {
+            assert_eq!(attempts(&format!(r#"{{"attempts":{endless}}}"#)), u32::MAX, "{endless}");
+        }
+        for none in ["-1", "null", "\"\"", "true", "[]"] {
+            assert_eq!(attempts(&format!(r#"{{"attempts":{none}}}"#)), 0, "{none}");
+        }
     }
 
     #[test]

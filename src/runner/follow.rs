@@ -14,6 +14,7 @@ use crate::dedupe::KeyParts;
 use crate::fault;
 use crate::flight::Outcome;
 use crate::intake::{Error, Follower, FollowerAnswer, Intake, PARKED_FIELD, parked_mark};
+use crate::json;
 use crate::queue::{How, Job};
 
 /// How soon a job is looked at again when SQL was away.
@@ -66,8 +67,7 @@ impl Handler for Followers {
 
 impl Followers {
     fn read(&self, job: &Job) -> Result<Follower, String> {
-        let data: Value =
-            serde_json::from_str(job.data.get()).map_err(|e| format!("the job's data is not JSON: {e}"))?;
+        let data = json::readable(&job.data).map_err(|e| format!("the job's data is not JSON: {e}"))?;
         let dedupe = self.entry.settings.dedupe.as_ref().ok_or("this queue has no dedupe fields")?;
         let key = KeyParts::from_fields(&data, dedupe.fields.iter().map(String::as_str), &dedupe.defaults)
             .map_err(|field| format!("the job's data has no usable \"{field}\""))?;

@@ -3,9 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::processor::Failure;
+use crate::processor::{Failure, ReturnValue};
 
 /// The shorter of two bounds, of which either may be missing: a producer may ask for less than the queue allows.
 pub(super) fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
@@ -15,8 +13,8 @@ pub(super) fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<
 /// Drops an attempt that takes longer: it has failed and may be repeated.
 pub(super) async fn within(
     limit: Option<Duration>,
-    attempt: impl Future<Output = Result<Value, Failure>>,
-) -> Result<Value, Failure> {
+    attempt: impl Future<Output = Result<ReturnValue, Failure>>,
+) -> Result<ReturnValue, Failure> {
     let Some(limit) = limit else { return attempt.await };
     match tokio::time::timeout(limit, attempt).await {
         Ok(ended) => ended,
@@ -34,9 +32,9 @@ mod tests {
         assert_eq!(shorter(Some(ms(5)), Some(ms(4))), Some(ms(4)));
         assert_eq!((shorter(None, Some(ms(4))), shorter(Some(ms(5)), None)), (Some(ms(4)), Some(ms(5))));
         assert_eq!(shorter(None, None), None);
-        let quick = || std::future::ready(Ok(Value::Null));
-        assert_eq!(within(None, quick()).await, Ok(Value::Null));
-        assert_eq!(within(Some(ms(60_000)), quick()).await, Ok(Value::Null));
+        let quick = || std::future::ready(Ok(ReturnValue::null()));
+        assert_eq!(within(None, quick()).await, Ok(ReturnValue::null()));
+        assert_eq!(within(Some(ms(60_000)), quick()).await, Ok(ReturnValue::null()));
         let late = within(Some(ms(5)), std::future::pending()).await;
         assert_eq!(late, Err(Failure::retry("took longer than 5ms and was stopped")));
     }

@@ -32,10 +32,9 @@ mod upkeep;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use serde_json::Value;
 
 use crate::flight::Claimed;
-use crate::processor::Failure;
+use crate::processor::{Failure, ReturnValue};
 use crate::queue::{How, Job};
 use crate::store::Query;
 
@@ -86,7 +85,7 @@ pub trait Workload: Send + Sync {
     ///
     /// # Errors
     /// Why the attempt failed after all.
-    async fn keep(&self, run: &Claimed, made: Value) -> Result<(Value, Vec<Query>), Failure>;
+    async fn keep(&self, run: &Claimed, made: ReturnValue) -> Result<(ReturnValue, Vec<Query>), Failure>;
 }
 
 /// For queues of no workload: the result is what was made.
@@ -94,7 +93,7 @@ pub struct Plainly;
 
 #[async_trait]
 impl Workload for Plainly {
-    async fn keep(&self, _run: &Claimed, made: Value) -> Result<(Value, Vec<Query>), Failure> {
+    async fn keep(&self, _run: &Claimed, made: ReturnValue) -> Result<(ReturnValue, Vec<Query>), Failure> {
         Ok((made, Vec::new()))
     }
 }

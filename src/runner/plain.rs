@@ -106,10 +106,7 @@ impl PlainJobs {
         };
         passing_on.ended().await;
         match ended {
-            Ok(value) => match to_raw_value(&value) {
-                Ok(value) => How::Complete { value },
-                Err(error) => self.failed(&job, &Failure::fatal(format!("the result is not JSON: {error}"))),
-            },
+            Ok(value) => How::Complete { value: value.into_raw() },
             Err(failure) => self.failed(&job, &failure),
         }
     }

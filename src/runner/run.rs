@@ -174,7 +174,7 @@ impl Runs {
         };
         passing_on.ended().await;
         match kept {
-            Ok((value, rows)) => (Ending::Succeeded(value.to_string()), rows),
+            Ok((value, rows)) => (Ending::Succeeded(value.get().to_owned()), rows),
             Err(Failure::Retry { reason }) => (Ending::Failed(reason), Vec::new()),
             Err(Failure::Final { reason }) => (Ending::FailedForGood(reason), Vec::new()),
             Err(Failure::Later { delay, reason }) => (Ending::Later(delay, reason), Vec::new()),

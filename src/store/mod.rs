@@ -202,6 +202,8 @@ async fn open_postgres(url: &str, settings: &config::Store) -> Result<PgPool, Er
             // reads whole tables when they have grown; one made anew looks at their size first.
             ("plan_cache_mode", "force_custom_plan"),
             ("enable_seqscan", "off"),
+            // What reads a whole table all the same is priced so high by that, that it would be compiled first.
+            ("jit", "off"),
         ]);
     PgPoolOptions::new()
         .max_connections(settings.max_connections)
@@ -228,6 +230,13 @@ async fn open_sqlite(path: &str, settings: &config::Store) -> Result<Pools, Erro
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::Setup(format!("cannot create {}: {e}", folder.display())))?;
     }
+    // Under whatever name it is told (a link is another name), it is one file.
+    let path = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .and_then(|_| path.canonicalize())
+        .map_err(|e| Error::Setup(format!("cannot write {}: {e}", path.display())))?;
     let lock = lock_file(&path)?;
     let options = SqliteConnectOptions::new()
         .filename(&path)

@@ -13,22 +13,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::idempotency::{Answered, Key, Told};
-use crate::processor::{Failure, Processor, Progress, Work};
-use crate::refusal::{Kind, Refusal};
+use crate::idempotency::{Answered, KEY_REUSED, Key, Told};
+use crate::json;
+use crate::processor::{Failure, Processor, Progress, ReturnValue, Work};
+use crate::refusal::Refusal;
 use crate::store;
 use crate::text::{hex, in_plain_words};
 
 /// How soon a job is tried again that found the database away. That is no attempt.
 const STORE_AWAY: Duration = Duration::from_secs(1);
 const LONGEST_KEY: usize = 255;
-
-const KEY_REUSED: Refusal = Refusal::new(
-    "idempotency_key_reused",
-    Kind::Unfit,
-    "This idempotency key was used for another request.",
-    "Этот ключ идемпотентности уже использован для другого запроса.",
-);
 
 /// A workload, as its queue sees it.
 #[async_trait]
@@ -84,7 +78,7 @@ pub struct Worked<V>(pub V);
 
 #[async_trait]
 impl<V: Verbs> Processor for Worked<V> {
-    async fn process(&self, work: Work, _progress: Progress) -> Result<Value, Failure> {
+    async fn process(&self, work: Work, _progress: Progress) -> Result<ReturnValue, Failure> {
         if !V::NAMES.contains(&work.name.as_str()) {
             let known = V::NAMES.join(", ");
             return Err(Failure::fatal(format!("\"{}\" is none of this queue's verbs: {known}", work.name)));
@@ -93,8 +87,8 @@ impl<V: Verbs> Processor for Worked<V> {
         let answered = self.0.act(&work.name, data, caller).await;
         crate::fault::point("verb.answered");
         match answered {
-            Ok(Answered::First(told) | Answered::Again(told)) => Ok(reply(told)),
-            Ok(Answered::KeyReused) => Ok(reply(Err(KEY_REUSED))),
+            Ok(Answered::First(told) | Answered::Again(told)) => Ok(reply(told).into()),
+            Ok(Answered::KeyReused) => Ok(reply(Err(KEY_REUSED)).into()),
             Err(Failed::Data(reason)) => Err(Failure::fatal(format!("the job's data: {reason}"))),
             Err(Failed::Store(error)) if error.is_repeatable() => {
                 Err(Failure::Later { delay: STORE_AWAY, reason: error.to_string() })
@@ -105,7 +99,7 @@ impl<V: Verbs> Processor for Worked<V> {
 }
 
 fn read(work: &Work) -> Result<(Data, Caller), String> {
-    let data: Value = serde_json::from_str(work.data.get()).map_err(|error| format!("the job's data: {error}"))?;
+    let data = json::readable(&work.data).map_err(|error| format!("the job's data: {error}"))?;
     let Value::Object(mut fields) = data else { return Err("the job's data: must be an object".into()) };
     let key = match fields.remove("idempotencyKey") {
         // Two spaces of names, so that no bot's own key passes for a job's identity.
@@ -144,6 +138,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::refusal::Kind;
 
     /// Notes the keys that it is asked under.
     #[derive(Default)]
@@ -184,7 +179,7 @@ mod tests {
         };
         let ended = Worked(bell).process(work, Arc::new(|_| {})).await;
         let key = keys.lock().unwrap().pop();
-        (ended, key)
+        (ended.map(|returned| returned.to_value()), key)
     }
 
     #[tokio::test]

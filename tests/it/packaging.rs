@@ -38,7 +38,7 @@ fn no_file_names_a_path_of_somebody_s_machine() {
 
 /// The floors of the house, as README tells them; a file imports from its own floor and from lower ones.
 const FLOORS: &[&[&str]] = &[
-    &["batch", "clock", "fault", "id", "refusal", "retry", "text"],
+    &["batch", "clock", "fault", "id", "json", "refusal", "retry", "text"],
     &["config"],
     &["files", "redis", "store", "telemetry"],
     &[
@@ -118,6 +118,40 @@ mod promtool {
         let checked = Command::new("promtool").args(["check", "rules"]).arg(rules).output();
         let checked = checked.expect("promtool is installed");
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+
+    /// Its counter begins with it.
+    #[test]
+    fn the_first_event_about_money_is_an_alert_and_an_old_one_is_none() {
+        let folder = tempfile::tempdir().expect("the temporary folder can be written");
+        let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
+        let both = ["OnetakeEffectParked", "OnetakePaymentUnknown"]
+            .map(|alert| format!("{{labels: '{{alertname=\"{alert}\"}}', value: 1}}"))
+            .join(", ");
+        let asked =
+            |minute: u32, told: &str| format!("{{expr: '{firing}', eval_time: {minute}m, exp_samples: [{told}]}}");
+        let tests = format!(
+            "rule_files: [{}]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n\
+             {{series}}  promql_expr_test: [{}, {}, {}, {}]\n",
+            root().join("src/telemetry/alerts.yml").display(),
+            asked(39, ""),
+            asked(42, &both),
+            asked(70, ""),
+            asked(82, &both),
+        );
+        let series =
+            ["saga_steps_total{name=\"order_refund\",outcome=\"parked\"}", "order_payments_total{outcome=\"unknown\"}"]
+                .map(|name| format!("  - {{series: 'onetake_{name}', values: '_x40 1x40 2x40'}}\n"))
+                .concat();
+        let file = folder.path().join("tests.yml");
+        std::fs::write(&file, tests.replace("{series}", &series)).expect("our folder can be written");
+        let checked =
+            Command::new("promtool").args(["test", "rules"]).arg(file).output().expect("promtool is installed");
+        assert!(
+            checked.status.success(),
+            "{}",
+            String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr)
+        );
     }
 }
 

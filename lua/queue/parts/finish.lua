@@ -22,7 +22,8 @@ local function keep_of(job, option, default)
   elseif kind == 'number' then
     return policy_of(whole(wish) or -1)
   elseif kind == 'table' then
-    return policy_of(whole(wish.count) or -1, whole(wish.age), whole(wish.limit))
+    local age = tonumber(wish.age) -- in seconds, and parts of them
+    return policy_of(whole(wish.count) or -1, age and math.abs(age) < 9e12 and age or nil, whole(wish.limit))
   end
   return policy_of(default[1], default[2], default[3])
 end
@@ -174,6 +175,7 @@ local function fail_job(id, job, reason, stack, prev, keep_default, now)
   leave_family(id, job, child_failed, reason, now)
   if keep.count == 0 then
     delete_job(id)
+    detach_child(id, job[4], job[5], now) -- nobody could retry or remove it any more
   else
     enlist(failed_set, id, keep, now)
     redis.call('HSET', key, 'failedReason', reason, 'finishedOn', texts[now], 'atm', texts[attempts_made],
@@ -181,7 +183,7 @@ local function fail_job(id, job, reason, stack, prev, keep_default, now)
     redis.call('HDEL', key, 'defa', 'onetake-cancelled')
   end
   emit('failed', 'jobId', id, 'failedReason', reason, 'prev', prev or 'active')
-  if attempts_made >= number_of(options.attempts) then
+  if attempts_made >= (tonumber(options.attempts) or 0) then
     emit('retries-exhausted', 'jobId', id, 'attemptsMade', attempts_made)
   end
 end

@@ -8,13 +8,14 @@ use crate::clock::Millis;
 use crate::config::Span;
 use crate::http::jobs::JobBody;
 use crate::http::submit::Name;
+use crate::json;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = ClaimWish)]
 pub(in crate::http) struct Wish {
     /// For people: who works on the jobs. Not with `onetake-` at its front: so are the servers called.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     pub worker: Option<Name>,
     /// At most so many jobs; `pull.max_batch` of the configuration is the most.
     pub max: u32,
@@ -58,7 +59,7 @@ pub(in crate::http) struct Heartbeat {
     #[schema(value_type = Option<serde_json::Value>)]
     pub progress: Option<Box<RawValue>>,
     /// Lines for the job's log.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::texts")]
     pub logs: Vec<String>,
 }
 
@@ -87,8 +88,10 @@ pub(in crate::http) struct Complete {
 pub(in crate::http) struct Fail {
     /// Of the claim.
     pub token: String,
+    #[serde(deserialize_with = "json::text")]
     pub reason: String,
     /// The trace; the reason if it is not given.
+    #[serde(default, deserialize_with = "json::text_if_any")]
     pub stack: Option<String>,
     /// False: no other attempt is worth it.
     #[serde(default = "yes")]

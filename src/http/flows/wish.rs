@@ -21,7 +21,7 @@ use crate::queue::{Add, Flow, OnFailure, Queue};
 pub(in crate::http) struct Wish {
     queue: String,
     /// The queue's name, if it is not given.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     name: Option<Name>,
     /// Any JSON; `{}` if it is not given.
     #[serde(default, deserialize_with = "given")]

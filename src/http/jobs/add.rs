@@ -14,7 +14,7 @@ use crate::dedupe::KeyParts;
 use crate::delivery::webhook::UrlError;
 use crate::http::AppState;
 use crate::http::auth::{Caller, Enqueue};
-use crate::http::idempotency::{Answer, Asked, once};
+use crate::http::idempotency::{Answer, Asked, named_once};
 use crate::http::input::{Json, Path, object, object_if_any};
 use crate::http::problem::Problem;
 use crate::http::queues::find;
@@ -22,6 +22,7 @@ use crate::http::submit::{Name, milliseconds, submit};
 use crate::http::view::RequestBody;
 use crate::id;
 use crate::intake::{Deliver, Submit, SubscriberSpec};
+use crate::json::readable;
 use crate::processor::{Trace, given};
 use crate::queue::{Add, Queue};
 
@@ -32,7 +33,7 @@ const LONGEST_KEY: usize = 512;
 #[schema(as = NewJob)]
 pub(in crate::http) struct Wish {
     /// The queue's name, if it is not given.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     name: Option<Name>,
     /// Any JSON; `{}` if it is not given.
     #[serde(default, deserialize_with = "given")]
@@ -66,14 +67,14 @@ struct Dedupe {
 #[serde(deny_unknown_fields)]
 #[schema(as = NewJobSubscriber)]
 struct Subscriber {
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     id: Name,
     #[serde(default)]
     deliver: How,
     /// For `webhook`.
     url: Option<String>,
     /// For `telegram`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     chat: Option<Name>,
 }
 
@@ -149,23 +150,23 @@ async fn add_plain(
         // Its servers would not know that there are groups to tend.
         return Err(Problem::field("options.group", "only a queue that is declared in the configuration has groups"));
     }
-    // The job of an idempotency key has an id of its own, so that adding it again after a crash adds nothing. It begins
-    // with a letter: BullMQ takes digits for a number of its own.
-    let of_key = asked.key().map(|key| format!("k-{}", id::derived_id(&["job", &caller.principal.id, key])));
     let own_id = wish.options.job_id.clone();
     let mut options = wish.options.for_queue(entry);
     if let Some(trace) = wish.trace {
         options.extra.insert("tm".to_owned(), trace.metadata().into());
     }
     let job = Add {
-        id: own_id.or(of_key),
+        id: own_id,
         name: wish.name.map_or_else(|| queue.name().to_string(), |name| name.0),
         data: data_or_empty(wish.data),
         options,
     };
     let (now_ms, base) = (state.intake.flights().store().clock().now_ms(), state.base.clone());
     let producer = state.producer.clone();
-    once(state, &caller.principal, asked, raw, async move {
+    named_once(state, &caller.principal, asked, raw, async move |stem| {
+        // The job of an idempotency key has an id of its own, so that adding it again after a crash adds nothing. It begins
+        // with a letter: BullMQ takes digits for a number of its own.
+        let job = Add { id: job.id.or(stem.map(|stem| format!("k-{stem}"))), ..job };
         let id = producer.add(&queue, job, now_ms).await?.id;
         let name = queue.name().as_str();
         let location = format!("{base}{}", path_of(name, &id));
@@ -236,12 +237,14 @@ impl Dedupe {
         };
         let none = std::collections::BTreeMap::new();
         let defaults = configured.map_or(&none, |configured| &configured.defaults);
-        let data: Value =
-            serde_json::from_str(data.get()).map_err(|error| Problem::field("data", error.to_string()))?;
+        let data = readable(data).map_err(|error| Problem::field("data", error.to_string()))?;
         KeyParts::from_fields(&data, fields.iter().map(String::as_str), defaults).map(|parts| parts.to_key()).map_err(
             |field| match data.get(&field) {
                 None | Some(Value::Null) => Problem::missing(format!("data.{field}")),
-                Some(_) => Problem::field(format!("data.{field}"), "a field of a key is a text, a number or a boolean"),
+                Some(_) => Problem::field(
+                    format!("data.{field}"),
+                    "a field of a key is a text, a boolean or a number (a whole one of at most 64 bits)",
+                ),
             },
         )
     }
@@ -249,6 +252,12 @@ impl Dedupe {
 
 impl Subscriber {
     fn spec(self, state: &AppState) -> Result<SubscriberSpec, Problem> {
+        if self.url.is_some() && !matches!(self.deliver, How::Webhook) {
+            return Err(Problem::field("subscriber.url", "only with \"deliver\": \"webhook\""));
+        }
+        if self.chat.is_some() && !matches!(self.deliver, How::Telegram) {
+            return Err(Problem::field("subscriber.chat", "only with \"deliver\": \"telegram\""));
+        }
         let deliver = match self.deliver {
             How::Poll => Deliver::Poll,
             How::Webhook => {

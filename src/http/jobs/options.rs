@@ -96,6 +96,9 @@ impl Options {
     /// # Errors
     /// The first that no job can have.
     pub(in crate::http) fn check(&self, entry: Option<&Entry>) -> Result<(), Problem> {
+        if matches!(self.job_id.as_deref(), Some("." | "..")) {
+            return Err(Problem::field("options.jobId", "no address can hold it: it means a folder there"));
+        }
         if self.delay > LONGEST_DELAY_MS {
             return Err(Problem::field("options.delay", "a delay is a year at most"));
         }

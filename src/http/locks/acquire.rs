@@ -6,16 +6,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use super::body::{GrantBody, GrantsBody, SeveralWish, Wish, fast_body, grant_body};
-use super::{busy, lost, parse};
+use super::{busy, check_key, lost, parse};
 use crate::config::Span;
 use crate::http::AppState;
 use crate::http::auth::{Caller, Enqueue};
-use crate::http::idempotency::{Answer, Asked, reused};
+use crate::http::idempotency::{Answer, Asked};
 use crate::http::input::{Json, Path};
 use crate::http::problem::Problem;
 use crate::http::view::to_json;
 use crate::id;
-use crate::idempotency;
 use crate::lock::{Acquired, Fast, FastWanted, Grant, Holder, LockName, Wanted};
 
 const LONGEST_NOTE: usize = 200;
@@ -24,7 +23,7 @@ const LONGEST_REQUEST_ID: usize = 255;
 const MOST_NAMES: usize = 32;
 
 /// Acquires a lock, waiting for it if asked to. 409 `lock_busy`: somebody else has it, or had it until the wait was over;
-/// `lock_lost`: this request was granted before, and that grant has ended. 422 `idempotency_key_reused`: the key was first sent
+/// `lock_lost`: this request was granted before, and that grant has ended (told until somebody else has had the lock). 422 `idempotency_key_reused`: the key was first sent
 /// with another wish (a fast lock asks Redis alone, and takes the key for a name only).
 #[utoipa::path(post, path = "/v1/locks/{name}", tag = "locks", request_body = Wish,
     params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
@@ -116,11 +115,8 @@ async fn grant(
     is_of_key: bool,
 ) -> Result<Vec<Grant>, Problem> {
     // Of the body's own request id nothing more is asked: whoever sends it says what it stands for.
-    let key = asked.stored_key(&caller.principal, raw).filter(|_| is_of_key);
-    if let Some(key) = key
-        && !idempotency::bind(state.locks.store(), &key).await?
-    {
-        return Err(reused());
+    if is_of_key {
+        check_key(state, caller, asked, raw).await?;
     }
     match state.locks.acquire(wanted).await? {
         Acquired::Granted(grants) => Ok(grants),

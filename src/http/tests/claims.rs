@@ -71,6 +71,18 @@ async fn jobs_are_claimed_reported_on_and_completed() {
     assert_eq!(none.body, json!({"token": null, "expires_at": null, "items": []}));
 }
 
+/// JavaScript cuts a text inside an emoji, and the worker wants the job failed all the same.
+#[tokio::test]
+async fn a_reason_that_was_cut_off_is_taken_as_far_as_it_goes() {
+    let (world, _server) = world().await;
+    let id = world.put_job(json!({})).await;
+    let (_, token) = world.claim_one().await;
+    let body = format!(r#"{{"token":"{token}","reason":"bad \ud83d","retry":false}}"#);
+    let failed = world.send(Method::POST, &format!("{CLAIMS}/{id}/fail"), &[], body).await;
+    assert_eq!((failed.status.as_u16(), &failed.body["state"]), (200, &json!("failed")), "{}", failed.text);
+    assert_eq!(world.job(&id).await["failed_reason"], "bad \u{fffd}");
+}
+
 #[tokio::test]
 async fn a_failed_attempt_is_followed_by_others_as_the_job_says() {
     let (world, _server) = world().await;

@@ -4,6 +4,26 @@ use serde_json::json;
 
 use super::*;
 
+/// What the norm asks of a document, and generators of clients go by.
+#[tokio::test]
+async fn each_operation_has_an_id_of_its_own_and_each_response_a_description() {
+    let world = World::new().await;
+    let described = world.get("/openapi.json").await.body;
+    let mut ids = std::collections::BTreeSet::new();
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{method} {path}: {id} is another's");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{id} {status}");
+                let is_refusal = status.starts_with('4');
+                assert!(!is_refusal || response["content"].is_object(), "{id} {status} is a problem document");
+            }
+        }
+    }
+    assert!(ids.contains("locks_renew") && ids.len() > 80, "{ids:?}");
+}
+
 #[tokio::test]
 async fn the_document_describes_every_route_of_the_contract() {
     let world = World::new().await;

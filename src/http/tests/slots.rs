@@ -39,6 +39,19 @@ async fn one_gets_it_and_the_other_is_told_in_their_language() {
 }
 
 #[tokio::test]
+async fn a_booked_slot_that_is_listed_again_stays_when_its_booking_is_cancelled() {
+    let world = world().await;
+    book(&world, "a", "olga").await;
+    let sync = |slots: Value| world.post("/v1/slots/sync", json!({ "slots": slots }));
+    let gone = sync(json!([{"id": 7, "starts_at": LATER}])).await;
+    assert_eq!(gone.body["kept"][0]["reason"], "booked_and_not_listed", "{}", gone.text);
+    let again = sync(json!([{"id": 7, "starts_at": LATER}, {"id": "a", "starts_at": LATER, "title": "another"}])).await;
+    assert_eq!(again.body["kept"][0]["reason"], "booked", "{}", again.text);
+    world.post("/v1/slots/cancel", json!({"slot": "a", "user": "olga"})).await;
+    assert_eq!(book(&world, "a", "ivan").await.body["state"], "booked");
+}
+
+#[tokio::test]
 async fn a_booking_is_given_back_by_its_owner_alone() {
     let world = world().await;
     book(&world, "7", "olga").await;

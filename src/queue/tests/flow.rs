@@ -1,7 +1,7 @@
 //! Flows: added as a whole or not at all, and read as trees.
 
 use super::*;
-use crate::queue::{AddedFlow, ChildKind, Extent, Flow, FlowError, OnFailure};
+use crate::queue::{AddedFlow, ChildKind, Extent, Flow, FlowError, Keep, OnFailure};
 
 impl World {
     pub(super) fn other(&self, name: &str) -> Queue {
@@ -32,6 +32,25 @@ impl World {
         all.sort();
         all
     }
+}
+
+/// Nobody could retry or remove it any more.
+#[tokio::test]
+async fn a_failed_child_that_is_not_kept_holds_its_parent_up_no_longer() {
+    let world = World::new().await;
+    let options = JobOptions { remove_on_fail: Some(Keep::NONE), ..JobOptions::default() };
+    let child = Flow { ..Flow::new(world.queue.clone(), Add { options, ..named("c") }) };
+    let kept = leaf(&world.queue, "kept", OnFailure::Wait);
+    let flow = Flow { children: vec![child, kept], ..leaf(&world.queue, "p", OnFailure::Wait) };
+    flow.add("f", NOW).await.unwrap();
+    for id in ids(&world.take(2).await) {
+        let how = How::Fail { reason: "no".into(), stack: None };
+        world.settle(id, how).await;
+    }
+    assert_eq!(world.see("SMEMBERS bull:q:p:dependencies").await, "[bull:q:kept]");
+    assert_eq!(world.see("EXISTS bull:q:c").await, "0");
+    world.queue.remove("kept", NOW).await.unwrap();
+    assert_eq!(ids(&world.take(1).await), ["p"]);
 }
 
 pub(super) fn leaf(queue: &Queue, id: &str, on_failure: OnFailure) -> Flow {

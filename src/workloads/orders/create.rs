@@ -21,10 +21,10 @@ use crate::workloads::videos::wish::{self, Wrong};
 #[schema(as = OrderWish)]
 pub struct Wish {
     /// Who orders: a text or an integer. The `AccountId` of the payment, if it has one, must be the same.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub user: Name,
     /// The Telegram chat that is to get the video; else it goes to the user's mailbox.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::id::TextOrInteger>)]
     pub chat: Option<Name>,
     /// For whom the video is; at most 100 characters.
     pub name: String,

@@ -41,7 +41,7 @@ impl Orders {
         found.iter().map(|row| Order::read(row).map(|order| order.to_json())).collect()
     }
 
-    /// An order with its payments and its history.
+    /// An order with its payments and its history: its last 1,000 events, in their order.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -59,9 +59,9 @@ impl Orders {
         order["payments"] = payments.iter().map(payment).collect::<Result<Value, Error>>()?;
         let history = "-- order.show.history
             select at_ms, actor, event, from_state, to_state, reason, transaction_id from order_events
-            where order_id = $1 order by at_ms limit 1000";
+            where order_id = $1 order by at_ms desc, rowid desc limit 1000";
         let history = self.store.fetch_all(query(history).bind(id)).await?;
-        order["history"] = history.iter().map(event).collect::<Result<Value, Error>>()?;
+        order["history"] = history.iter().rev().map(event).collect::<Result<Value, Error>>()?;
         Ok(Some(order))
     }
 

@@ -100,7 +100,11 @@ async fn begin(tx: &mut Tx, refund: &Refund) -> Result<Told, Error> {
         payments.iter().filter(|payment| matches!(payment.state.as_str(), "applied" | "stuck")).collect();
     if here.is_empty() {
         let is_under_way = payments.iter().any(|payment| payment.state == "returning");
-        return Ok(Err(if is_under_way { REFUNDING } else { NOT_PAID }));
+        let refusal = if is_under_way { REFUNDING } else { NOT_PAID };
+        let event =
+            Event { actor: &refund.actor, event: "refund_refused", reason: Some(&refusal.code), ..Event::default() };
+        note(tx, &order.id, None, event).await?;
+        return Ok(Err(refusal));
     }
     for payment in here {
         give_back(tx, payment, &refund.actor, &refund.reason).await?;

@@ -15,10 +15,10 @@ use crate::store::{Error, Tx, query};
 #[schema(as = PickupAccept)]
 pub struct Accept {
     /// The courier's id: a text or an integer.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub order: Name,
     /// Whose it is.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub user: Name,
     /// RFC 3339: until when it may be issued.
     #[schema(value_type = String)]

@@ -18,7 +18,7 @@ use crate::store::{Error, Tx, query};
 #[serde(deny_unknown_fields)]
 #[schema(as = PickupReturnToCourier)]
 pub struct ToCourier {
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub order: Name,
 }
 

@@ -89,7 +89,8 @@ impl Pickup {
         let order = self.store.fetch_optional(found.bind(id)).await?.map(|row| Order::read(&row)).transpose()?;
         let found = query(
             "-- pickup.order_history
-            select id, order_id, owner, event, at_ms from pickup_history where order_id = $1 order by id desc limit $2",
+            select id, order_id, owner, event, at_ms from pickup_history where order_id = $1
+            order by at_ms desc, id desc limit $2",
         );
         let found = self.store.fetch_all(found.bind(id).bind(SHOWN_WITH_ORDER)).await?;
         let history = found.iter().map(|row| event(row).map(|(_, event)| event)).collect::<Result<Vec<_>, _>>()?;

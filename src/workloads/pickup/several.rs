@@ -25,7 +25,7 @@ const MOST: usize = 100;
 #[serde(deny_unknown_fields)]
 #[schema(as = PickupOrders)]
 pub struct Several {
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub user: Name,
     /// 1 to 100, each once.
     #[schema(value_type = Vec<String>)]

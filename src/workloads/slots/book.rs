@@ -17,10 +17,10 @@ use crate::workloads::audit::{self, Line};
 #[schema(as = SlotAsk)]
 pub struct Ask {
     /// The slot's id, as it is listed.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub slot: Name,
     /// Who asks: a text or an integer.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub user: Name,
 }
 

@@ -37,7 +37,7 @@ pub struct Sync {
 #[serde(deny_unknown_fields)]
 #[schema(as = ListedSlot)]
 pub struct Listed {
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::id::TextOrInteger)]
     pub id: Name,
     /// RFC 3339.
     #[schema(value_type = String)]
@@ -222,7 +222,13 @@ fn compare<'a>(list: &'a Sync, present: &'a BTreeMap<String, Present>, now_ms: M
                     plan.restored.push(Id { id });
                 }
             }
-            Some(is) if is.owner.is_some() => plan.keep(id, "booked", is.owner.as_deref()),
+            Some(is) if is.owner.is_some() => {
+                plan.keep(id, "booked", is.owner.as_deref());
+                // As it is, it is listed again.
+                if is.is_withdrawn {
+                    plan.restored.push(Id { id });
+                }
+            }
             Some(is) if is.starts_at_ms <= now_ms || starts_at_ms <= now_ms => plan.keep(id, "past", None),
             Some(_) => {
                 plan.changed += 1;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::files::FileStore;
 use crate::flight::Claimed;
-use crate::processor::Failure;
+use crate::processor::{Failure, ReturnValue};
 use crate::runner::Workload;
 use crate::store::{Query, query};
 use crate::text;
@@ -21,7 +21,9 @@ pub struct Videos {
 #[async_trait]
 impl Workload for Videos {
     /// A processor that is not ours may name the file it wrote by its path: it is moved into the folder of files.
-    async fn keep(&self, run: &Claimed, mut made: Value) -> Result<(Value, Vec<Query>), Failure> {
+    async fn keep(&self, run: &Claimed, returned: ReturnValue) -> Result<(ReturnValue, Vec<Query>), Failure> {
+        let unreadable = |error| Failure::retry(format!("the result cannot be read: {error}"));
+        let mut made: Value = serde_json::from_str(returned.get()).map_err(unreadable)?;
         if let Some(path) = made.get("file").and_then(Value::as_str).map(Path::new).filter(|path| path.is_absolute()) {
             let kept = self.files.keep(path, "video").await;
             let kept = kept.map_err(|error| Failure::retry(format!("the file could not be kept: {error}")))?;
@@ -29,7 +31,7 @@ impl Workload for Videos {
             made["bytes"] = json!(kept.bytes);
         }
         let rows = row(run, &made).into_iter().collect();
-        Ok((made, rows))
+        Ok((made.into(), rows))
     }
 }
 

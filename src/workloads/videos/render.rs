@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::fs;
 use tokio::io::AsyncReadExt;
 
@@ -20,7 +20,7 @@ use super::{font, name};
 use crate::config::{BUILTIN_TEMPLATES, Template, Videos};
 use crate::files::FileStore;
 use crate::processor::program::{Ended, Program, Trouble};
-use crate::processor::{Failure, Processor, Progress, Work, command};
+use crate::processor::{Failure, Processor, Progress, ReturnValue, Work, command};
 use crate::text;
 
 const DEFAULT_TEMPLATE: &str = "default";
@@ -203,7 +203,7 @@ impl Processor for Renderer {
         true
     }
 
-    async fn process(&self, work: Work, progress: Progress) -> Result<Value, Failure> {
+    async fn process(&self, work: Work, progress: Progress) -> Result<ReturnValue, Failure> {
         #[derive(Serialize)]
         struct Video {
             name: String,
@@ -231,7 +231,7 @@ impl Processor for Renderer {
         };
         let Order { name, gender, template } = order;
         let seconds = started.elapsed().as_millis() as f64 / 1000.0;
-        Ok(json!(Video { name, gender, template, file, bytes, file_id, seconds }))
+        Ok(json!(Video { name, gender, template, file, bytes, file_id, seconds }).into())
     }
 }
 
@@ -281,12 +281,9 @@ struct Said {
 
 fn said(ended: &Ended) -> Result<Said, Failure> {
     command::check(ended)?;
-    let said: Said = match command::result(ended)? {
-        Value::Null => Said::default(),
-        value => serde_json::from_value(value).map_err(|error| {
-            Failure::retry(format!("the template says neither file nor file_id: {}", plain(&error)))
-        })?,
-    };
+    let said: Option<Said> = serde_json::from_str(command::result(ended)?.get())
+        .map_err(|error| Failure::retry(format!("the template says neither file nor file_id: {}", plain(&error))))?;
+    let said = said.unwrap_or_default();
     match said.file_id.as_deref() {
         Some("") => Err(Failure::retry("the template says an empty file_id")),
         _ => Ok(said),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use onetake::clock::Clock;
 use onetake::config;
 use onetake::id::QueueName;
-use onetake::processor::{Failure, Processor, Progress, Work};
+use onetake::processor::{Failure, Processor, Progress, ReturnValue, Work};
 use onetake::queue::{
     Add, Bulk, Change, Ended, Error, Finished, Flow, FlowError, How, Job, JobOptions, OnFailure, Queue, RateLimit,
     Record, Removal, Retry, Rule, Settlement, State, Take, Taken, Upsert,
@@ -296,8 +296,9 @@ struct Scripted(Mutex<Option<Result<Value, Failure>>>);
 
 #[async_trait]
 impl Processor for Scripted {
-    async fn process(&self, _work: Work, _progress: Progress) -> Result<Value, Failure> {
-        self.0.lock().expect("nobody panics inside").take().expect("one attempt is made")
+    async fn process(&self, _work: Work, _progress: Progress) -> Result<ReturnValue, Failure> {
+        let ended = self.0.lock().expect("nobody panics inside").take().expect("one attempt is made");
+        ended.map(ReturnValue::from)
     }
 }
 

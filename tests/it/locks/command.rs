@@ -98,6 +98,27 @@ async fn a_second_command_is_told_busy_or_waits() {
     assert_eq!(waiting.wait_exit(PATIENCE).await.code(), Some(3));
 }
 
+/// Stopped, it would renew nothing, and the command (in a group of its own) would go on without the lock.
+#[tokio::test]
+async fn it_is_not_stopped_from_the_keyboard_while_it_holds_the_lock() {
+    let world = World::new(StoreKind::Sqlite).await;
+    let server = world.server().await;
+    let folder = tempfile::tempdir().expect("the temporary folder can be written");
+    let (file, go) = (folder.path().join("pid"), folder.path().join("go"));
+    let script = format!("echo $$ > {}; while [ ! -e {} ]; do sleep 0.02; done", file.display(), go.display());
+    let running = start(&server, &["lock", "run", "a", "--ttl", "3s", "--", "sh", "-c", &script]);
+    pid_in(&file).await;
+    kill(running.pid(), Signal::SIGTSTP).expect("it runs");
+    running.find_in_log(|line| line.contains("not stopped").then_some(())).await.expect("it says so");
+    let before = server.get("/v1/locks/a").await.expect(200)["expires_at"].clone();
+    wait::until_true("the lock to be renewed", PATIENCE, async || {
+        server.get("/v1/locks/a").await.expect(200)["expires_at"].as_str() > before.as_str()
+    })
+    .await;
+    std::fs::write(&go, "").expect("our folder can be written");
+    assert_eq!(running.wait_exit(PATIENCE).await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_lost_lock_kills_the_command_with_its_children() {
     let world = World::new(StoreKind::Sqlite).await;

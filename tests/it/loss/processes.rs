@@ -178,6 +178,15 @@ async fn a_second_server_on_one_sqlite_file_is_refused() {
     assert_eq!(second.wait_exit(Duration::from_secs(30)).await.code(), Some(1));
     let said = second.log().join("\n");
     assert!(said.contains("another server process has") && said.contains("use Postgres"), "{said}");
+    // A link is another name of the same file.
+    let file = world.store.url().trim_start_matches("sqlite://").to_owned();
+    let folder = tempfile::tempdir().expect("the temporary folder can be written");
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(file, &link).expect("our folder can be written");
+    let linked = world.setup.clone().env("DATABASE_URL", format!("sqlite://{}", link.display()));
+    let third = Onetake::spawn(&linked);
+    assert_eq!(third.wait_exit(Duration::from_secs(30)).await.code(), Some(1));
+    assert!(third.log().join("\n").contains("another server process has"), "{:?}", third.log());
     ask(&server, "Anna", "olga").await;
     until_delivered(&server, "olga", 1).await;
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::loss::Gate;
 use crate::support::making::{Making, ask, until_delivered};
 use crate::support::on_each_store;
+use crate::support::server::Onetake;
 use crate::support::store::StoreKind;
 use crate::support::wait::{self, PATIENCE};
 use crate::support::world::World;
@@ -19,6 +20,8 @@ on_each_store!(
     events_come_in_order_and_can_be_taken_up_again,
     position_and_progress_are_shown,
     a_repeated_write_is_answered_as_the_first_also_after_a_restart,
+    after_its_retention_a_key_stands_for_another_write,
+    one_key_stands_for_one_body,
 );
 
 /// The path of a request.
@@ -194,4 +197,55 @@ async fn a_repeated_write_is_answered_as_the_first_also_after_a_restart(kind: St
     until_delivered(&server, "olga", 1).await;
     assert_eq!(world.store.numbers("select count(*) from subscriptions").await, [1]);
     assert_eq!(world.redis.ask(&["GET", "bull:plain:id"]).await.text(), Some("1"), "one plain job");
+}
+
+/// A key that was forgotten is a new one: its job does not hide behind the old one's id.
+async fn after_its_retention_a_key_stands_for_another_write(kind: StoreKind) {
+    let mut world = World::new(kind).await;
+    world.setup = world.setup.config("[queues.plain]\n");
+    let server = world.server().await;
+    let api = server.with("idempotency-key", "daily");
+    let flow = server.with("idempotency-key", "daily-flow");
+    for day in [1, 2] {
+        for _ in 0..2 {
+            api.post("/v1/queues/plain/jobs", json!({"data": {"day": day}})).await.expect(201);
+            flow.post("/v1/flows", json!({"queue": "plain", "data": {"day": day}})).await.expect(201);
+        }
+        world.store.change("delete from idempotency").await;
+    }
+    let jobs = server.get("/v1/queues/plain/jobs?state=waiting").await.expect(200);
+    let mut days: Vec<_> = jobs["items"].as_array().unwrap().iter().map(|job| job["data"]["day"].clone()).collect();
+    days.sort_by_key(Value::to_string);
+    assert_eq!(days, [json!(1), json!(1), json!(2), json!(2)]);
+    // One that was claimed and never answered, as by a server that died: the same adds nothing, another is refused.
+    world.store.change("update idempotency set status = 0").await;
+    let first = api.post("/v1/queues/plain/jobs", json!({"data": {"day": 3}})).await.expect(201);
+    world.store.change("update idempotency set status = 0, body = ''").await;
+    let other = api.post("/v1/queues/plain/jobs", json!({"data": {"day": 4}})).await;
+    assert_eq!(other.expect(422)["code"], "idempotency_key_reused");
+    let again = api.post("/v1/queues/plain/jobs", json!({"data": {"day": 3}})).await.expect(201);
+    assert_eq!(again, first);
+    assert_eq!(world.redis.ask(&["LLEN", "bull:plain:wait"]).await.number(), 5);
+}
+
+/// At whichever server it arrives.
+async fn one_key_stands_for_one_body(kind: StoreKind) {
+    let mut world = World::new(kind).await;
+    world.setup = world.setup.config("[queues.plain]\n");
+    let one = world.server().await;
+    let second = if kind == StoreKind::Postgres { Some(world.server().await) } else { None };
+    let two = second.as_ref().unwrap_or(&one);
+    for round in 0..20 {
+        let key = format!("k{round}");
+        let add = async |server: &Onetake, who: &str| {
+            let api = server.with("idempotency-key", &key);
+            let answer = api.post("/v1/queues/plain/jobs", json!({"data": {"who": who}})).await;
+            answer.json()["code"].as_str().unwrap_or("added").to_owned()
+        };
+        let (first, second) = tokio::join!(add(&one, "one"), add(two, "two"));
+        let told = if first == "added" { second } else { first };
+        // One process knows that it is working on the key.
+        assert!(["idempotency_key_reused", "idempotency_key_in_flight"].contains(&told.as_str()), "{told}");
+    }
+    assert_eq!(world.redis.ask(&["LLEN", "bull:plain:wait"]).await.number(), 20);
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
@@ -60,7 +61,8 @@ impl Bench {
         };
         let reported = self.reported.clone();
         let progress: Progress = Arc::new(move |value| reported.lock().unwrap().push(value));
-        Renderer::new(self.settings.clone(), files).process(work, progress).await
+        let made = Renderer::new(self.settings.clone(), files).process(work, progress).await;
+        made.map(|returned| returned.to_value())
     }
 
     async fn refusal(&self, data: Value) -> String {
