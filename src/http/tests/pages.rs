@@ -139,6 +139,24 @@ async fn files_come_whole_or_in_ranges_and_none_from_elsewhere() {
     assert_eq!(whole.header("content-type"), "video/mp4");
     let part = world.send(Method::GET, "/v1/files/anna-1.mp4", &[("range", "bytes=2-4")], Body::empty()).await;
     assert_eq!((part.status.as_u16(), part.text.as_str()), (206, "234"));
+    let asked = async |headers: &[(&str, &str)]| {
+        let answer = world.send(Method::GET, "/v1/files/anna-1.mp4", headers, Body::empty()).await;
+        (answer.status.as_u16(), answer.text)
+    };
+    let (all, four) = ((200, "0123456789".to_owned()), (206, "0123".to_owned()));
+    // What RFC 9110 has a server pass over.
+    for range in ["items=0-9", "bytes=0-1,4-5", "bytes=-11"] {
+        assert_eq!(asked(&[("range", range)]).await, all, "{range}");
+    }
+    // A part of this file, or the whole of another.
+    let date = whole.header("last-modified").to_owned();
+    assert_eq!(asked(&[("range", "bytes=0-3"), ("if-range", &date)]).await, four);
+    for other in ["\"etag\"", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+        assert_eq!(asked(&[("range", "bytes=0-3"), ("if-range", other)]).await, all, "{other}");
+    }
+    let beyond = world.send(Method::GET, "/v1/files/anna-1.mp4", &[("range", "bytes=10-")], Body::empty()).await;
+    beyond.problem(416, "range_not_satisfiable");
+    assert_eq!(beyond.header("content-range"), "bytes */10");
     for bad in ["nope.mp4", ".hidden", "..%2Ft.db", "%2e%2e", "a%00b", "%2Fetc%2Fpasswd"] {
         world.get(&format!("/v1/files/{bad}")).await.problem(404, "file_unknown");
     }

@@ -115,6 +115,17 @@ async fn an_order_is_cancelled_by_its_owner_only(kind: StoreKind) {
     assert_eq!(server.post(&path, json!({"user": "olga"})).await.expect(409)["code"], "order_paid");
     let path = format!("/v1/orders/{}/refund", text(&placed, "id"));
     assert_eq!(server.post(&path, json!({"reason": "x"})).await.expect(409)["code"], "order_not_paid");
+    assert_eq!(events(&show(&server, &placed).await).last(), Some(&"refund_refused"), "that it was tried is on record");
+    // However often somebody tries, what happens afterwards is seen.
+    let many = format!(
+        "insert into order_events (order_id, at_ms, actor, event)
+         select '{}', 1, 'user:ivan', 'cancel_refused' from (with recursive n(i) as (select 1 union all
+         select i + 1 from n where i < 1100) select i from n) as many",
+        text(&placed, "id")
+    );
+    shop.store().change(&many).await;
+    let shown = show(&server, &placed).await;
+    assert_eq!((events(&shown).len(), events(&shown).last()), (1_000, Some(&"refund_refused")));
 }
 
 async fn an_unpaid_order_expires_and_its_late_payment_goes_back(kind: StoreKind) {
