@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::fault;
 use crate::id::derived_id;
 use crate::refusal::{Kind, Refusal};
-use crate::store::{Error, Row, Store, Tx, query, rows};
+use crate::store::{Error, Query, Row, Store, Tx, query, rows};
 
 /// A key goes by its owner, and stands for one request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -47,6 +47,8 @@ pub enum Before {
     Same(StoredAnswer),
     /// It was used for another request.
     Reused,
+    /// Claimed for the same request, at this time, and not answered: by a server that works on it, or died.
+    Unanswered { since_ms: i64 },
 }
 
 /// What a write comes to: an answer as a JSON object, or a refusal that changed nothing.
@@ -99,7 +101,8 @@ where
     let Some(key) = key else { return Ok(Answered::First(work(tx).await?)) };
     match take(tx, key).await? {
         None => {}
-        Some(Before::Reused) => return Ok(Answered::KeyReused),
+        // What is done in one transaction is never left unanswered: the key was used for something else.
+        Some(Before::Reused | Before::Unanswered { .. }) => return Ok(Answered::KeyReused),
         Some(Before::Same(stored)) => return Ok(Answered::Again(read(&stored)?)),
     }
     fault::point("once.taken");
@@ -154,16 +157,19 @@ pub async fn take(tx: &mut Tx, key: &Key) -> Result<Option<Before>, Error> {
             return Ok(None);
         }
         // A statement of its own, as only that sees what was committed while the first one waited.
-        let found = query(
-            "-- idempotency.look
-            select fingerprint, status, body, location from idempotency where principal = $1 and key = $2",
-        );
-        let found = tx.fetch_optional(found.bind(key.principal.as_str()).bind(key.key.as_str())).await?;
-        if let Some(row) = found {
+        if let Some(row) = tx.fetch_optional(find(key)).await? {
             return before(&row, key).map(Some);
         }
     }
     Err(Error::Setup("an idempotency key comes and goes: is retention.idempotency_keys very short?".into()))
+}
+
+fn find(key: &Key) -> Query {
+    let found = query(
+        "-- idempotency.look
+        select fingerprint, status, body, location, created_at_ms from idempotency where principal = $1 and key = $2",
+    );
+    found.bind(key.principal.as_str()).bind(key.key.as_str())
 }
 
 /// Stores the answer under a key that was taken. The first answer stands.
@@ -186,17 +192,12 @@ pub async fn store(tx: &mut Tx, key: &Key, answer: &StoredAnswer) -> Result<(), 
     .await
 }
 
-/// What is known of a key, outside any transaction: for writes that are harmless to do twice.
+/// What is known of a key, outside any transaction.
 ///
 /// # Errors
 /// [`Error`] of the store.
 pub async fn look(store: &Store, key: &Key) -> Result<Option<Before>, Error> {
-    let found = query(
-        "-- idempotency.look
-        select fingerprint, status, body, location from idempotency where principal = $1 and key = $2",
-    );
-    let found = store.fetch_optional(found.bind(key.principal.as_str()).bind(key.key.as_str())).await?;
-    found.map(|row| before(&row, key)).transpose()
+    store.fetch_optional(find(key)).await?.map(|row| before(&row, key)).transpose()
 }
 
 /// Claims a key for a write that is done outside this transaction, and that is harmless to do twice *as long as what it makes
@@ -211,23 +212,18 @@ pub async fn claim(store: &Store, key: &Key) -> Result<Claimed, Error> {
         .unit_of_work("idempotency.claim", move |tx| {
             let key = key.clone();
             Box::pin(async move {
-                let before = take(tx, &key).await?;
-                let found = query(
-                    "-- idempotency.claimed
-                    select status, created_at_ms from idempotency where principal = $1 and key = $2",
-                );
-                let found = found.bind(key.principal.as_str()).bind(key.key.as_str());
-                let Some(row) = tx.fetch_optional(found).await? else {
-                    return Err(Error::Setup("a key that is held is gone".into()));
+                let before = match take(tx, &key).await? {
+                    // Ours: the row is held until the commit.
+                    None => tx.fetch_optional(find(&key)).await?.map(|row| before(&row, &key)).transpose()?,
+                    before => before,
                 };
                 match before {
-                    Some(before) if matches!(before, Before::Reused) || row.get::<i64>("status")? != UNANSWERED => {
-                        Ok(Claimed::Before(before))
+                    Some(Before::Unanswered { since_ms }) => {
+                        let parts = [key.principal.as_str(), &key.key, &since_ms.to_string()];
+                        Ok(Claimed::Ours { stem: derived_id(&parts) })
                     }
-                    _ => {
-                        let at_ms = row.get::<i64>("created_at_ms")?.to_string();
-                        Ok(Claimed::Ours { stem: derived_id(&[&key.principal, &key.key, &at_ms]) })
-                    }
+                    Some(before) => Ok(Claimed::Before(before)),
+                    None => Err(Error::Setup("an idempotency key that is held is gone".into())),
                 }
             })
         })
@@ -254,7 +250,7 @@ pub async fn keep(store: &Store, key: &Key, answer: &StoredAnswer) -> Result<(),
 /// # Errors
 /// [`Error`] of the store.
 pub async fn bind(store: &Store, key: &Key) -> Result<bool, Error> {
-    let same = |before: &Before| matches!(before, Before::Same(_));
+    let same = |before: &Before| !matches!(before, Before::Reused);
     if let Some(before) = look(store, key).await? {
         return Ok(same(&before));
     }
@@ -284,7 +280,7 @@ pub async fn look_all(tx: &mut Tx, keys: &[&Key]) -> Result<HashMap<Key, Before>
     }
     let found = query(
         "-- idempotency.find
-        select i.principal, i.key, i.fingerprint, i.status, i.body, i.location
+        select i.principal, i.key, i.fingerprint, i.status, i.body, i.location, i.created_at_ms
         from idempotency i
         join {rows $1: principal text, key text} r on r.principal = i.principal and r.key = i.key",
     );
@@ -346,6 +342,9 @@ pub async fn store_all(tx: &mut Tx, answers: &[(Key, StoredAnswer)]) -> Result<(
 fn before(row: &Row, key: &Key) -> Result<Before, Error> {
     if row.get::<String>("fingerprint")? != key.fingerprint {
         return Ok(Before::Reused);
+    }
+    if row.get::<i64>("status")? == UNANSWERED {
+        return Ok(Before::Unanswered { since_ms: row.get("created_at_ms")? });
     }
     Ok(Before::Same(StoredAnswer {
         status: u16::try_from(row.get::<i64>("status")?).unwrap_or(500),

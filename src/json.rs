@@ -10,19 +10,29 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// What stands in `json`. Of an object, those fields that cannot be read (half a character, nested too deeply, a number out
-/// of range) are left out: whoever looks for one finds it missing.
+/// What stands in `json`. In the place of a field that cannot be read (half a character, nested too deeply, a number out of
+/// range) stands an empty list: whoever looks for a text or a number there finds that it is none, not that it is missing.
 ///
 /// # Errors
-/// It is no JSON, or cannot be read and is no object.
+/// It is no JSON, or cannot be read and is no object whose fields have readable names.
 pub fn readable(json: &RawValue) -> Result<Value, serde_json::Error> {
     let whole = serde_json::from_str(json.get());
     if whole.is_ok() {
         return whole;
     }
     let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json.get()) else { return whole };
-    let read = |(name, field): (String, &RawValue)| Some((name, serde_json::from_str(field.get()).ok()?));
-    Ok(Value::Object(fields.into_iter().filter_map(read).collect::<Map<_, _>>()))
+    let unreadable = || Value::Array(Vec::new());
+    let read =
+        |(name, field): (String, &RawValue)| (name, serde_json::from_str(field.get()).unwrap_or_else(|_| unreadable()));
+    Ok(Value::Object(fields.into_iter().map(read).collect::<Map<_, _>>()))
+}
+
+/// What stands in `json`, for people: halves of characters are mended, and in the place of what cannot be read otherwise
+/// stands an empty list. Nothing if there is no telling.
+pub fn told(json: &str) -> Option<Value> {
+    let mended = mended(json);
+    let json = mended.as_deref().unwrap_or(json);
+    serde_json::from_str::<&RawValue>(json).ok().and_then(|json| readable(json).ok())
 }
 
 /// A text; with U+FFFD in the place of each half of a character.
@@ -91,11 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_out_and_the_rest_is_read() {
+    fn what_cannot_be_read_is_told_from_what_is_missing_and_the_rest_is_read() {
         let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
         let data = raw(&format!(r#"{{"k":"a","cut":"\ud83d","deep":{deep},"huge":1e999,"n":[1]}}"#));
-        assert_eq!(readable(&data).unwrap(), json!({"k": "a", "n": [1]}));
-        assert_eq!(readable(&raw(r#"{"k":{"cut":"\ud83d"}}"#)).unwrap(), json!({}));
+        assert_eq!(readable(&data).unwrap(), json!({"k": "a", "cut": [], "deep": [], "huge": [], "n": [1]}));
+        assert_eq!(told(data.get()).unwrap(), json!({"k": "a", "cut": "\u{fffd}", "deep": [], "huge": [], "n": [1]}));
+        assert_eq!(readable(&raw(r#"{"k":{"cut":"\ud83d"}}"#)).unwrap(), json!({"k": []}));
+        assert_eq!(told("[1e999]"), None);
         assert_eq!(readable(&raw("[1]")).unwrap(), json!([1]));
         assert!(readable(&raw(r#"["\ud83d"]"#)).is_err());
     }

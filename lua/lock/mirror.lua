@@ -1,4 +1,4 @@
--- lock/mirror.lua: write down a lease that SQL has granted or renewed, so that others are refused without asking SQL.
+-- lock/mirror.lua: write down a lease that SQL has granted or renewed, so that others need not ask SQL each time.
 -- KEYS     1 mirror    hash  the lease as SQL granted it last
 -- ARGV     1 token     its fencing token; an older one than the key knows changes nothing, nor does one that was released
 --          2 until_ms  when it ends, by Redis's clock: a call that comes late sets a key that is over already

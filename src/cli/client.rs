@@ -204,10 +204,9 @@ impl Client {
         if text.is_empty() {
             return Ok(Answer { text: "null".to_owned(), value: Value::Null });
         }
-        let read = |text: &str| serde_json::from_str(text);
         // Jobs may hold texts that were cut inside a character.
-        let value = read(&text).or_else(|error| json::mended(&text).map_or(Err(error), |mended| read(&mended)));
-        let value = value.map_err(|e| Error::Strange { server: server(), source: e.into() })?;
+        let read = serde_json::from_str(&text).or_else(|error| json::told(&text).ok_or(error));
+        let value = read.map_err(|e| Error::Strange { server: server(), source: e.into() })?;
         Ok(Answer { text, value })
     }
 }

@@ -26,7 +26,8 @@ impl KeyParts {
     /// The named fields of `data`, normalised; a missing or null field takes its default, and is part of the key.
     ///
     /// # Errors
-    /// The field that is missing without a default, or is neither text, boolean nor a number that can be told from the next.
+    /// The field that is missing without a default, or is neither text nor boolean nor number, or a whole number that was
+    /// rounded when it was read. (Fractions are as exact as a double.)
     pub fn from_fields<'f>(
         data: &Value,
         fields: impl IntoIterator<Item = &'f str>,
@@ -58,7 +59,7 @@ fn equal(number: &Number) -> Option<Value> {
     match number.as_f64() {
         _ if !number.is_f64() => Some(Value::Number(number.clone())),
         Some(float) if float.fract() != 0.0 => Some(Value::Number(number.clone())),
-        Some(float) if float.abs() <= EXACT => Some(Value::from(float as i64)),
+        Some(float) if float.abs() < EXACT => Some(Value::from(float as i64)),
         _ => None,
     }
 }
@@ -148,7 +149,9 @@ mod tests {
         assert_eq!((key("-0").unwrap(), key("0").unwrap()), (r#"[0,"x"]"#.to_owned(), r#"[0,"x"]"#.to_owned()));
         assert_eq!(key("9.570381778160241").unwrap(), r#"[9.570381778160241,"x"]"#);
         assert_eq!(key("18446744073709551615").unwrap(), r#"[18446744073709551615,"x"]"#);
-        assert_eq!(key("18446744073709551616"), Err("name".to_owned()));
+        for rounded in ["18446744073709551616", "9007199254740993.0", "1e300"] {
+            assert_eq!(key(rounded), Err("name".to_owned()), "{rounded}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::mailbox::readable;
 use crate::config;
 use crate::flight::{DeliveryLease, Outcome};
+use crate::json;
 use crate::text::template;
 
 /// A message to a person.
@@ -32,7 +33,8 @@ impl Message {
             let text = template::fill(&videos.failure_message, &fields);
             return Self { text, file: None, file_id: None, is_success: false };
         };
-        let value: Value = serde_json::from_str(result).unwrap_or_default();
+        // What nobody can read is sent as it was written.
+        let value = json::told(result).unwrap_or_else(|| Value::String(result.clone()));
         let text_of = |name: &str| value.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
         let (file, file_id) = (text_of("file"), text_of("file_id"));
         if file.is_none() && file_id.is_none() {
@@ -57,5 +59,8 @@ impl Message {
 }
 
 fn object(json: &str) -> Map<String, Value> {
-    serde_json::from_str(json).unwrap_or_default()
+    match json::told(json) {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
 }

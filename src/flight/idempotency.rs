@@ -20,7 +20,8 @@ pub(super) async fn replays(tx: &mut Tx, asks: &[Ask]) -> Result<Vec<Option<Answ
     let known = idempotency::look_all(tx, &keys).await?;
     let answer = |ask: &Ask| match known.get(&ask.idempotency.as_ref()?.key)? {
         Before::Same(stored) => Some(Answer::Replayed(stored.clone())),
-        Before::Reused => Some(Answer::KeyReused),
+        // A wish is answered in the transaction that accepts it: the key was claimed for something else.
+        Before::Reused | Before::Unanswered { .. } => Some(Answer::KeyReused),
     };
     Ok(asks.iter().map(answer).collect())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_RANGE, HeaderName, IF_RANGE, LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_RANGE, ETAG, HeaderName, IF_RANGE, LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
@@ -63,8 +63,10 @@ async fn serve(path: PathBuf, length: u64, mut request: Request) -> Response {
     let mut whole = Request::new(Body::empty());
     whole.method_mut().clone_from(request.method());
     let Ok(response) = ServeFile::new(&path).oneshot(request).await;
+    let is_same = [ETAG, LAST_MODIFIED].iter().any(|name| response.headers().get(name) == if_range.as_ref());
+    let is_part = matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
     // A part is only of use to who has the rest of the same file.
-    if if_range.is_none() || response.headers().get(LAST_MODIFIED) == if_range.as_ref() {
+    if if_range.is_none() || !is_part || is_same {
         return response.into_response();
     }
     let Ok(response) = ServeFile::new(path).oneshot(whole).await;

@@ -4,7 +4,8 @@
 //! Wishes for results and new API keys store their answer in the very transaction that accepts them, and so do the
 //! workloads' writes ([`write`]), refusals included. Other writes go through [`once`]: claim the key, do, store the answer.
 //! Those are harmless to do twice, or name what they make after the claim ([`named_once`]), so that a crash between doing and
-//! storing costs a second answer at most; only their answers of success are kept.
+//! storing costs a second answer at most; only their answers of success are kept. A key stays claimed for its body all the
+//! same: who was refused and asks for something else takes another key.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -179,7 +180,7 @@ where
         let stem = match idempotency::claim(&store, &repeatable.key()).await? {
             Claimed::Ours { stem } => stem,
             Claimed::Before(Before::Same(stored)) => return Ok(replay(stored)),
-            Claimed::Before(Before::Reused) => return Err(reused()),
+            Claimed::Before(Before::Reused | Before::Unanswered { .. }) => return Err(reused()),
         };
         let answer = act(Some(stem)).await?;
         idempotency::keep(&store, &repeatable.key(), &answer.stored()).await?;

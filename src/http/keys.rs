@@ -80,7 +80,7 @@ pub(super) async fn create(
     Ok(match state.access.create(&new, stored).await? {
         None => answer.into_response(),
         Some(Before::Same(stored)) => replay(stored),
-        Some(Before::Reused) => return Err(reused()),
+        Some(Before::Reused | Before::Unanswered { .. }) => return Err(reused()),
     })
 }
 

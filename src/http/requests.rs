@@ -151,6 +151,10 @@ pub(super) async fn leave(
     let id = check_id(id)?;
     let server = state.clone();
     once(&state, &caller.principal, asked, &raw, async move {
+        // Looked for first: a request that is there was committed with its order's payment.
+        if server.intake.request(&id).await?.is_none() {
+            return Err(unknown());
+        }
         if server.workloads.orders.is_paid_for(&id).await? {
             let detail = "an order was paid for this request: refund the order instead";
             return Err(Problem::new(Code::RequestFinal, detail));

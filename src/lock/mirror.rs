@@ -1,16 +1,16 @@
-//! The mirror of leases in Redis: a busy one is refused without asking SQL, and `redis-cli` shows who has it.
+//! The mirror of leases in Redis: a busy one is refused without asking SQL each time, and `redis-cli` shows who has it.
 //!
 //! It is written after SQL has granted, never before, and nobody is granted anything by it. A mirror may be stale (its
 //! release never reached Redis): its no is believed for a moment after SQL has said the same, and then SQL is asked again.
 //! It ends when its lease would have, told as a time of Redis's own clock, which was read before SQL was asked, so that a
 //! call that Redis works off late writes what has ended already.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use moka::sync::Cache;
 
 use super::acquire::{Holder, Wanted};
 use super::gate::number;
@@ -31,16 +31,16 @@ static UNMIRROR: LazyLock<Script> =
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// How long Redis's no is believed after SQL has said the same.
 const BELIEVED: Duration = Duration::from_secs(1);
-/// Names of which SQL's word is kept, before those that are too old are let go.
-const KEPT: usize = 1_000;
+/// Names of which SQL's word is kept at most; of the others it is asked for.
+const KEPT: u64 = 10_000;
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Mirror {
     link: Link,
     keys: Keys,
-    /// When SQL was last seen to say that a name is held, and under which token.
-    confirmed: Arc<Mutex<HashMap<LockName, (i64, Instant)>>>,
+    /// Of which names SQL has said a moment ago that they are held, and under which token.
+    confirmed: Cache<LockName, i64>,
 }
 
 /// What Redis knew of some leases before SQL was asked.
@@ -62,22 +62,18 @@ impl Seen {
 
 impl Mirror {
     pub fn new(link: Link, keys: Keys) -> Self {
-        Self { link, keys, confirmed: Arc::default() }
+        let confirmed = Cache::builder().max_capacity(KEPT).time_to_live(BELIEVED).build();
+        Self { link, keys, confirmed }
     }
 
     /// SQL says that somebody has this name under this token.
     pub fn confirm(&self, name: &LockName, token: i64) {
-        let mut confirmed = self.confirmed.lock().expect("no user panics inside");
-        if confirmed.len() >= KEPT {
-            confirmed.retain(|_, (_, at)| at.elapsed() < BELIEVED);
-        }
-        confirmed.insert(name.clone(), (token, Instant::now()));
+        self.confirmed.insert(name.clone(), token);
     }
 
     /// Whether SQL has said a moment ago what Redis says.
     pub fn is_confirmed(&self, holder: &Holder) -> bool {
-        let confirmed = self.confirmed.lock().expect("no user panics inside");
-        confirmed.get(&holder.name).is_some_and(|(token, at)| *token == holder.fencing_token && at.elapsed() < BELIEVED)
+        self.confirmed.get(&holder.name) == Some(holder.fencing_token)
     }
 
     pub async fn look(&self, names: &[LockName]) -> Seen {

@@ -56,7 +56,7 @@ local function release_if_last(parent_key, queue, id, now)
   end
 end
 
--- A child that is deleted before its end no longer holds its parent up.
+-- A child that is deleted before its end, or failed and is not kept, no longer holds its parent up.
 local function detach(id, parent_key, parent_json, now)
   if parent_key and redis.call('SREM', parent_key .. ':dependencies', base .. id) == 1 then
     local queue, parent_id = parent_of(parent_key, parent_json)
@@ -79,7 +79,8 @@ local function child_completed(id, parent_key, parent_json, value, now)
   end
 end
 
--- A parent that said nothing about failures waits for ever, until somebody retries or removes the child: so BullMQ.
+-- A parent that said nothing about failures waits for ever, until somebody retries or removes the child: so BullMQ. (One that
+-- is not kept is removed at once: see fail_job.)
 local function child_failed(id, parent_key, parent_json, reason, now)
   local queue, parent_id, said = parent_of(parent_key, parent_json)
   if not queue or not (said.fpof or said.cpof or said.idof or said.rdof) then

@@ -151,6 +151,7 @@ pub(in crate::http) struct LockBody<'a> {
     pub ttl: Span,
     granted_at: String,
     expires_at: String,
+    /// When it was given back; nothing if it ended by itself or was taken away.
     released_at: Option<String>,
     /// Where one lock is asked for: who took it from its holder, the last 20 times.
     #[serde(skip_serializing_if = "Option::is_none")]

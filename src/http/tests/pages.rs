@@ -149,9 +149,14 @@ async fn files_come_whole_or_in_ranges_and_none_from_elsewhere() {
         assert_eq!(asked(&[("range", range)]).await, all, "{range}");
     }
     // A part of this file, or the whole of another.
-    let date = whole.header("last-modified").to_owned();
-    assert_eq!(asked(&[("range", "bytes=0-3"), ("if-range", &date)]).await, four);
-    for other in ["\"etag\"", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+    for same in ["last-modified", "etag"] {
+        let same = whole.header(same).to_owned();
+        assert!(!same.is_empty());
+        assert_eq!(asked(&[("range", "bytes=0-3"), ("if-range", &same)]).await, four);
+    }
+    let unless = [("if-match", "\"other\""), ("if-range", "\"other\""), ("range", "bytes=0-3")];
+    assert_eq!(asked(&unless).await.0, 412);
+    for other in ["\"other\"", "Thu, 01 Jan 1970 00:00:00 GMT"] {
         assert_eq!(asked(&[("range", "bytes=0-3"), ("if-range", other)]).await, all, "{other}");
     }
     let beyond = world.send(Method::GET, "/v1/files/anna-1.mp4", &[("range", "bytes=10-")], Body::empty()).await;

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Orders;
-use super::order::{Order, may_be_id, order_columns};
+use super::order::{Order, order_columns};
 use crate::clock::rfc3339;
+use crate::id::is_id;
 use crate::store::{Error, Row, query};
 
 /// Which orders to list; empty texts are no condition.
@@ -46,7 +47,7 @@ impl Orders {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn show(&self, id: &str) -> Result<Option<Value>, Error> {
-        if !may_be_id(id) {
+        if !is_id(id) {
             return Ok(None);
         }
         let find = concat!("-- order.show\nselect ", order_columns!(), " from orders o where o.id = $1");

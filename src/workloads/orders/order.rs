@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::clock::{Millis, rfc3339};
+use crate::id::is_id;
 use crate::store::{Error, Row, Tx, query};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,7 +90,7 @@ impl Order {
 
     /// Locks an order's row for the rest of the unit of work.
     pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<Self>, Error> {
-        if !may_be_id(id) {
+        if !is_id(id) {
             return Ok(None);
         }
         let lock = concat!("-- order.lock\nselect ", order_columns!(), " from orders o where o.id = $1 {for update}");
@@ -125,11 +126,6 @@ impl Order {
             "updated_at": rfc3339(self.updated_at_ms),
         })
     }
-}
-
-/// Whether a text that somebody sent can be an order's id. What cannot is not asked for: a database refuses some texts.
-pub(super) fn may_be_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A line of the audit.

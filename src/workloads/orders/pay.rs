@@ -9,14 +9,14 @@ use tracing::{debug, warn};
 
 use super::cloudpayments::Notice;
 use super::notices::{self, Codes};
-use super::order::{Event, Order, State, may_be_id, note, order_columns};
+use super::order::{Event, Order, State, note, order_columns};
 use super::payment::Payment;
 use super::refund::give_back;
 use super::{Orders, QUEUE};
 use crate::dedupe::KeyParts;
 use crate::fault;
 use crate::flight::{Accepted, Answer, Ask, Flights, RunSpec};
-use crate::id::{self, QueueName};
+use crate::id::{self, QueueName, is_id};
 use crate::intake::{Submit, SubscriberSpec};
 use crate::store::{Error, Tx, query};
 use crate::workloads::videos::wish;
@@ -32,7 +32,7 @@ impl Orders {
     /// # Errors
     /// [`Error`] of the store: the provider asks again, or takes no payment.
     pub async fn check(&self, notice: &Notice) -> Result<Codes, Error> {
-        let Some(invoice) = notice.invoice.as_ref().filter(|invoice| may_be_id(invoice)) else {
+        let Some(invoice) = notice.invoice.as_ref().filter(|invoice| is_id(invoice)) else {
             return Ok(Codes::WrongOrder);
         };
         let find = concat!("-- order.check\nselect ", order_columns!(), " from orders o where o.id = $1");

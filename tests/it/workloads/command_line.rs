@@ -40,8 +40,11 @@ async fn slots_and_orders_are_looked_after_from_the_command_line() {
 
     let accept = ["pickup", "accept", "17", "--user", "olga", "--until", LATER];
     assert_eq!(said(base, &accept), "accepted order 17 of olga\n");
-    let outcomes = said(base, &["pickup", "issue", "17", "18", "--user", "olga"]);
+    let issued = onetake(base, &["pickup", "issue", "17", "18", "--user", "olga"]);
+    let outcomes = String::from_utf8_lossy(&issued.stdout);
     assert!(outcomes.contains("issued") && outcomes.contains("order_unknown"), "{outcomes}");
+    assert_eq!(issued.status.code(), Some(1), "not all that was asked for was done");
+    assert!(String::from_utf8_lossy(&issued.stderr).contains("1 of 2 were refused"), "{issued:?}");
     assert!(said(base, &["pickup", "ls", "olga"]).contains("issued"));
     assert!(said(base, &["pickup", "history", "olga", "--json"]).contains(r#""event":"issued""#));
     assert!(said(base, &["pickup", "show", "17"]).contains("order.state"));
