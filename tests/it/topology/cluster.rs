@@ -126,13 +126,7 @@ async fn a_slot_that_moves_stops_its_queue_and_loses_no_job() {
     world.setup = world.setup.config(&Names::PLAIN.config()).env("ONETAKE_REDIS__PREFIX", "{bull}");
     let server = world.server().await;
     let slot = cluster.ask(&["CLUSTER", "KEYSLOT", "{bull}"]).await.number().to_string();
-    let mut from = None;
-    for node in &cluster.nodes {
-        if node.ask(&["CLUSTER", "COUNTKEYSINSLOT", &slot]).await.number() > 0 {
-            from = Some(node);
-        }
-    }
-    let from = from.expect("the server has written to its queues");
+    let from = &cluster.nodes[cluster.owner("{bull}").await];
     let to = cluster.nodes.iter().find(|node| node.port() != from.port()).expect("there are three");
     let id = async |node: &RedisServer| node.ask(&["CLUSTER", "MYID"]).await.text().unwrap().to_owned();
     let (from_id, to_id) = (id(from).await, id(to).await);
